@@ -1,0 +1,352 @@
+//! Floor 2: the typed plan: what the SQL files mean, as plain data.
+//!
+//! A [`Plan`] is a directed acyclic graph of [`Node`]s in topological order: every input of a node stands before
+//! it. Sources and sinks are nodes too. Nothing here parses SQL, holds state or processes a row; `sql` builds
+//! plans and `engine` runs them.
+//!
+//! Invariants: every expression refers to columns of its node's input by position and is typed; a
+//! [`Fingerprint`] covers all that decides which rows a node produces and how its state is to be read, and
+//! nothing else (not the place in the file, not comments or spelling).
+
+use compact_str::CompactString;
+
+use crate::expr::Expr;
+use crate::types::{Fingerprint, Schema, Timespan, Type};
+
+/// The position of a node in [`Plan::nodes`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub usize);
+
+/// The position of a source in [`Plan::sources`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SourceId(pub usize);
+
+/// The position of a sink in [`Plan::sinks`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SinkId(pub usize);
+
+/// Everything a pipeline does.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// Tables that are read.
+    pub sources: Vec<Source>,
+    /// The graph, inputs before their consumers.
+    pub nodes: Vec<Node>,
+    /// Tables that are written, one for each INSERT (two INSERTs into one table are two sinks).
+    pub sinks: Vec<Sink>,
+}
+
+/// A place in a file, for messages.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// The file as the user named it.
+    pub file: String,
+    /// Line, from 1.
+    pub line: usize,
+    /// Column in characters, from 1.
+    pub column: usize,
+}
+
+/// A table that is read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Source {
+    /// The table's name.
+    pub name: CompactString,
+    /// Where it is declared.
+    pub place: Place,
+    /// Where its messages come from.
+    pub connector: SourceConnector,
+    /// How a payload becomes columns.
+    pub format: Format,
+    /// The declared columns, in order; their values fill the row in this order.
+    pub columns: Vec<SourceColumn>,
+    /// The declared watermark.
+    pub watermark: Option<Watermark>,
+    /// Rows whose event time is further than this ahead of the arrival time are dead letters; `None` for no bound.
+    pub max_future: Option<Timespan>,
+    /// After this much processing time without a row the source no longer holds time back.
+    pub idle_timeout: Option<Timespan>,
+    /// Identity of the definition.
+    pub fingerprint: Fingerprint,
+}
+
+/// Where messages come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceConnector {
+    /// MQTT subscriptions.
+    Mqtt {
+        /// The name of a connection in the configuration.
+        connection: CompactString,
+        /// The topic filters of the table, wildcards allowed.
+        filters: Vec<String>,
+        /// 0 or 1.
+        qos: u8,
+        /// Whether retained messages, sent by the broker on subscribing, count as events.
+        retained: bool,
+    },
+    /// A file of recorded rows, one JSON object a line.
+    Filesystem {
+        /// Its path.
+        path: String,
+    },
+}
+
+/// How payload bytes and columns relate.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Format {
+    /// A JSON object, or for a source an array of objects (one row each).
+    Json(JsonFormat),
+    /// The payload is one scalar as text, for the table's only physical column.
+    Text,
+}
+
+/// Options of the JSON format.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JsonFormat {
+    /// How TIMESTAMP columns are spelt.
+    pub timestamp: TimestampFormat,
+    /// Whether a field that is absent or of another type makes NULL (true) or a dead letter (false). Absent
+    /// fields of nullable columns are NULL either way.
+    pub ignore_parse_errors: bool,
+    /// Whether a field that is absent makes the message a dead letter.
+    pub fail_on_missing_field: bool,
+    /// For a sink: the name of a field that carries the event's id, or none.
+    pub id_field: Option<CompactString>,
+}
+
+/// How a TIMESTAMP is spelt in JSON or text. A JSON number is always accepted under the `Epoch` formats alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TimestampFormat {
+    /// Flink's `SQL`: `2024-01-02 03:04:05.678`, for `TIMESTAMP_LTZ` with a `Z`.
+    Sql,
+    /// Flink's `ISO-8601`: `2024-01-02T03:04:05.678`, zone or offset accepted.
+    Iso8601,
+    /// A number of seconds since 1970, fractions allowed.
+    EpochSeconds,
+    /// A number of milliseconds since 1970.
+    EpochMillis,
+    /// A number of microseconds since 1970.
+    EpochMicros,
+    /// A number of nanoseconds since 1970.
+    EpochNanos,
+    /// A pattern of `strftime` directives.
+    Pattern(String),
+}
+
+/// A column of a source.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SourceColumn {
+    /// Its name.
+    pub name: CompactString,
+    /// Its type.
+    pub ty: Type,
+    /// False for NOT NULL.
+    pub nullable: bool,
+    /// Where its value comes from.
+    pub origin: ColumnOrigin,
+}
+
+/// Where the value of a source's column comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ColumnOrigin {
+    /// The payload: for JSON the keys to follow from the root, outermost first; for text the whole payload.
+    Payload {
+        /// Object keys, outermost first.
+        path: Vec<String>,
+    },
+    /// What travels with a message.
+    Metadata(Metadata),
+    /// An expression over the row (the other columns are filled before).
+    Computed(Expr),
+}
+
+/// What travels with a message beside its payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Metadata {
+    /// The topic, STRING.
+    Topic,
+    /// The n-th level of the topic from 0, STRING; NULL where the topic is shorter.
+    TopicLevel(usize),
+    /// 0 or 1, INT.
+    Qos,
+    /// Whether the broker sent it as a retained message, BOOLEAN.
+    Retain,
+    /// When Headwater received it, `TIMESTAMP_LTZ(3)`; in a replay the recorded time.
+    Timestamp,
+}
+
+/// A declared watermark: `WATERMARK FOR column AS expression`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Watermark {
+    /// The column that carries event time.
+    pub column: usize,
+    /// The watermark a row gives, over the row; NULL changes nothing.
+    pub expr: Expr,
+}
+
+/// A step of the graph.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    /// What it does.
+    pub operator: Operator,
+    /// The nodes whose rows it takes.
+    pub inputs: Vec<NodeId>,
+    /// The rows it gives.
+    pub schema: Schema,
+    /// Identity of it and of all before it.
+    pub fingerprint: Fingerprint,
+    /// The INSERT or VIEW it belongs to, for messages and counters.
+    pub query: CompactString,
+    /// Where in the SQL files.
+    pub place: Place,
+}
+
+/// What a node does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Operator {
+    /// Gives the rows of a source.
+    Source(SourceId),
+    /// Keeps the rows for which the predicate is true.
+    Filter {
+        /// A BOOLEAN expression over the input.
+        predicate: Expr,
+    },
+    /// Computes new rows, one for each.
+    Project {
+        /// One expression for each output column.
+        exprs: Vec<Expr>,
+    },
+    /// Gives each row once for each element of an array, the element's columns appended.
+    Unnest {
+        /// The array.
+        array: Expr,
+        /// How many columns an element makes: the fields of a ROW, else 1.
+        width: usize,
+        /// Whether elements are ROWs whose fields become columns.
+        rows: bool,
+        /// Whether a row without elements is given once with NULLs (LEFT JOIN UNNEST).
+        outer: bool,
+    },
+    /// Gives each row once for each window it belongs to, with `window_start`, `window_end`, `window_time` appended.
+    WindowAssign {
+        /// Which windows.
+        window: Window,
+        /// The input column with the event time.
+        time: usize,
+    },
+    /// Aggregates per key and window. Output: the keys, the aggregates, `window_start`, `window_end`, `window_time`.
+    WindowAggregate {
+        /// Which windows.
+        window: Window,
+        /// The input column with the event time.
+        time: usize,
+        /// The grouping keys beside the window.
+        keys: Vec<Expr>,
+        /// What is computed.
+        aggregates: Vec<Aggregate>,
+    },
+    /// Gives the rows of all inputs as they come.
+    Union,
+    /// Hands rows to a sink.
+    Sink(SinkId),
+}
+
+/// Which windows a row belongs to. All are `[start, end)`, on a grid anchored at 1970-01-01T00:00:00 plus `offset`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Window {
+    /// Windows of `size`, one after the other.
+    Tumble {
+        /// Length, positive.
+        size: Timespan,
+        /// Shift of the grid.
+        offset: Timespan,
+    },
+    /// Windows of `size` that start every `slide`; `size` is a multiple of `slide`.
+    Hop {
+        /// Distance between starts, positive.
+        slide: Timespan,
+        /// Length, positive.
+        size: Timespan,
+        /// Shift of the grid.
+        offset: Timespan,
+    },
+}
+
+/// One aggregate of a GROUP BY.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Aggregate {
+    /// Which.
+    pub function: AggregateFunction,
+    /// What is aggregated; none for `COUNT(*)`.
+    pub argument: Option<Expr>,
+    /// The type of the argument, `Type::Null` for `COUNT(*)`.
+    pub argument_type: Type,
+    /// `FILTER (WHERE …)`.
+    pub filter: Option<Expr>,
+    /// The type of the result.
+    pub ty: Type,
+}
+
+/// The aggregate functions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AggregateFunction {
+    /// `COUNT(*)` and `COUNT(x)`.
+    Count,
+    /// SUM; NULL over no value.
+    Sum,
+    /// AVG; over integers an integer, as in Flink.
+    Avg,
+    /// MIN.
+    Min,
+    /// MAX.
+    Max,
+}
+
+/// A table that is written by one INSERT.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sink {
+    /// The table's name.
+    pub name: CompactString,
+    /// Where the INSERT stands.
+    pub place: Place,
+    /// Where its rows go.
+    pub connector: SinkConnector,
+    /// How columns become a payload.
+    pub format: Format,
+    /// The table's columns.
+    pub schema: Schema,
+    /// Identity of the table and of the query that feeds it.
+    pub fingerprint: Fingerprint,
+}
+
+/// Where rows go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SinkConnector {
+    /// Publishes to a broker, through the outbox.
+    Mqtt {
+        /// The name of a connection in the configuration.
+        connection: CompactString,
+        /// The topic of a row.
+        topic: Vec<TopicPart>,
+        /// 0 or 1.
+        qos: u8,
+        /// Whether the broker keeps the last message of each topic.
+        retain: bool,
+    },
+    /// Prints a JSON line to standard output.
+    Print,
+    /// Appends a JSON line to a file.
+    Filesystem {
+        /// Its path.
+        path: String,
+    },
+}
+
+/// A piece of a sink's topic: `alerts/{device}` is a literal and a column.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TopicPart {
+    /// Text as it stands.
+    Literal(String),
+    /// The value of a column of the sink.
+    Column(usize),
+}
