@@ -10,6 +10,7 @@
 
 use compact_str::CompactString;
 
+pub use crate::codec::{Format, JsonFormat, Metadata, TimestampFormat};
 use crate::expr::Expr;
 use crate::types::{Fingerprint, Schema, Timespan, Type};
 
@@ -91,48 +92,6 @@ pub enum SourceConnector {
     },
 }
 
-/// How payload bytes and columns relate.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Format {
-    /// A JSON object, or for a source an array of objects (one row each).
-    Json(JsonFormat),
-    /// The payload is one scalar as text, for the table's only physical column.
-    Text,
-}
-
-/// Options of the JSON format.
-#[derive(Clone, Debug, PartialEq)]
-pub struct JsonFormat {
-    /// How TIMESTAMP columns are spelt.
-    pub timestamp: TimestampFormat,
-    /// Whether a field that is absent or of another type makes NULL (true) or a dead letter (false). Absent
-    /// fields of nullable columns are NULL either way.
-    pub ignore_parse_errors: bool,
-    /// Whether a field that is absent makes the message a dead letter.
-    pub fail_on_missing_field: bool,
-    /// For a sink: the name of a field that carries the event's id, or none.
-    pub id_field: Option<CompactString>,
-}
-
-/// How a TIMESTAMP is spelt in JSON or text. A JSON number is always accepted under the `Epoch` formats alone.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TimestampFormat {
-    /// Flink's `SQL`: `2024-01-02 03:04:05.678`, for `TIMESTAMP_LTZ` with a `Z`.
-    Sql,
-    /// Flink's `ISO-8601`: `2024-01-02T03:04:05.678`, zone or offset accepted.
-    Iso8601,
-    /// A number of seconds since 1970, fractions allowed.
-    EpochSeconds,
-    /// A number of milliseconds since 1970.
-    EpochMillis,
-    /// A number of microseconds since 1970.
-    EpochMicros,
-    /// A number of nanoseconds since 1970.
-    EpochNanos,
-    /// A pattern of `strftime` directives.
-    Pattern(String),
-}
-
 /// A column of a source.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SourceColumn {
@@ -158,21 +117,6 @@ pub enum ColumnOrigin {
     Metadata(Metadata),
     /// An expression over the row (the other columns are filled before).
     Computed(Expr),
-}
-
-/// What travels with a message beside its payload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Metadata {
-    /// The topic, STRING.
-    Topic,
-    /// The n-th level of the topic from 0, STRING; NULL where the topic is shorter.
-    TopicLevel(usize),
-    /// 0 or 1, INT.
-    Qos,
-    /// Whether the broker sent it as a retained message, BOOLEAN.
-    Retain,
-    /// When Headwater received it, `TIMESTAMP_LTZ(3)`; in a replay the recorded time.
-    Timestamp,
 }
 
 /// A declared watermark: `WATERMARK FOR column AS expression`.

@@ -1,0 +1,345 @@
+//! JSON by projection: only the fields that some column reads are looked at.
+//!
+//! The columns' paths form a tree. A visitor walks the document along it, skips what no column reads (without
+//! recursion, so nesting cannot exhaust the stack) and hands each leaf's text to the column's type.
+
+use std::fmt;
+
+use compact_str::CompactString;
+use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::decode::{InputColumn, Origin, cleared_row, wrong_type};
+use super::scalar::parse_scalar;
+use super::{CodecError, JsonFormat, TimestampFormat};
+use crate::types::{Row, Type, Value};
+
+/// How deep ARRAY, ROW and MAP columns may nest: more than any declared type needs.
+const MAX_TYPE_DEPTH: usize = 32;
+
+/// What the columns of a table read of a document.
+#[derive(Debug)]
+pub(super) struct JsonShape {
+    root: Node,
+    options: JsonFormat,
+}
+
+/// A place in the document: the columns that read it and the fields below it that columns read.
+#[derive(Debug, Default)]
+struct Node {
+    slots: Vec<usize>,
+    children: Vec<(String, Node)>,
+}
+
+impl JsonShape {
+    pub(super) fn new<'a>(
+        options: &JsonFormat,
+        paths: impl Iterator<Item = (usize, &'a [String])>,
+    ) -> Self {
+        let mut root = Node::default();
+        for (slot, path) in paths {
+            let mut node = &mut root;
+            for key in path {
+                let at = node.children.iter().position(|(name, _)| name == key);
+                let at = at.unwrap_or_else(|| {
+                    node.children.push((key.clone(), Node::default()));
+                    node.children.len() - 1
+                });
+                node = &mut node.children[at].1;
+            }
+            node.slots.push(slot);
+        }
+        Self {
+            root,
+            options: options.clone(),
+        }
+    }
+
+    /// Fills `rows` from the document; returns how many.
+    pub(super) fn decode(
+        &self,
+        text: &str,
+        columns: &[InputColumn],
+        rows: &mut Vec<Row>,
+    ) -> Result<usize, CodecError> {
+        if text.trim_start().starts_with('[') && self.root.slots.is_empty() {
+            let elements: Vec<&RawValue> = serde_json::from_str(text).map_err(invalid)?;
+            for (index, element) in elements.iter().enumerate() {
+                let row = cleared_row(rows, index, columns.len());
+                self.fill(element.get(), columns, row)?;
+            }
+            return Ok(elements.len());
+        }
+        let row = cleared_row(rows, 0, columns.len());
+        self.fill(text, columns, row)?;
+        Ok(1)
+    }
+
+    fn fill(&self, text: &str, columns: &[InputColumn], row: &mut Row) -> Result<(), CodecError> {
+        if self.root.slots.is_empty() && !text.trim_start().starts_with('{') {
+            let detail = "a JSON object or an array of objects is needed".to_owned();
+            return Err(CodecError::InvalidJson { detail });
+        }
+        let strict = self.options.fail_on_missing_field;
+        let seen = if strict {
+            vec![false; columns.len()]
+        } else {
+            Vec::new()
+        };
+        let mut walk = Walk {
+            shape: self,
+            columns,
+            row,
+            seen,
+            error: None,
+        };
+        let mut deserializer = serde_json::Deserializer::from_str(text);
+        let walked = walk
+            .node(&self.root, &mut deserializer)
+            .and_then(|()| deserializer.end());
+        if let Some(error) = walk.error {
+            return Err(error);
+        }
+        walked.map_err(invalid)?;
+        let seen = walk.seen;
+        for (slot, column) in columns.iter().enumerate() {
+            if !row[slot].is_null() || !matches!(column.origin, Origin::Payload { .. }) {
+                continue;
+            }
+            if !column.nullable {
+                return Err(CodecError::NullValue {
+                    column: column.name.clone(),
+                });
+            }
+            if strict && !seen[slot] {
+                return Err(CodecError::MissingField {
+                    column: column.name.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn invalid(error: serde_json::Error) -> CodecError {
+    CodecError::InvalidJson {
+        detail: error.to_string(),
+    }
+}
+
+/// One pass over one document.
+struct Walk<'a> {
+    shape: &'a JsonShape,
+    columns: &'a [InputColumn],
+    row: &'a mut Row,
+    /// Whether the column's field was present, be it null; kept only where a missing field is an error.
+    seen: Vec<bool>,
+    /// The first field of a wrong type.
+    error: Option<CodecError>,
+}
+
+impl Walk<'_> {
+    fn node<'de, D: Deserializer<'de>>(&mut self, node: &Node, from: D) -> Result<(), D::Error> {
+        if node.slots.is_empty() {
+            return from.deserialize_any(Fields { walk: self, node });
+        }
+        let raw: &'de RawValue = serde::Deserialize::deserialize(from)?;
+        for &slot in &node.slots {
+            self.leaf(slot, raw.get());
+        }
+        if !node.children.is_empty() {
+            let mut below = serde_json::Deserializer::from_str(raw.get());
+            below
+                .deserialize_any(Fields { walk: self, node })
+                .map_err(D::Error::custom)?;
+        }
+        Ok(())
+    }
+
+    fn leaf(&mut self, slot: usize, raw: &str) {
+        let column = &self.columns[slot];
+        if let Some(seen) = self.seen.get_mut(slot) {
+            *seen = true;
+        }
+        match parse_value(raw, &column.ty, &self.shape.options.timestamp, 0) {
+            Some(value) => self.row[slot] = value,
+            None if self.shape.options.ignore_parse_errors => self.row[slot] = Value::Null,
+            None if self.error.is_none() => self.error = Some(wrong_type(column, raw)),
+            None => {}
+        }
+    }
+}
+
+/// Visits an object's fields along a node's children; anything but an object has none.
+struct Fields<'w, 'a> {
+    walk: &'w mut Walk<'a>,
+    node: &'w Node,
+}
+
+impl<'de> Visitor<'de> for Fields<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(child) = map.next_key_seed(Key(self.node))? {
+            match child {
+                Some(node) => map.next_value_seed(Below {
+                    walk: &mut *self.walk,
+                    node,
+                })?,
+                None => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+}
+
+/// Finds the child that a key names, without keeping the key.
+struct Key<'n>(&'n Node);
+
+impl<'de, 'n> DeserializeSeed<'de> for Key<'n> {
+    type Value = Option<&'n Node>;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
+        from.deserialize_str(self)
+    }
+}
+
+impl<'n> Visitor<'_> for Key<'n> {
+    type Value = Option<&'n Node>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
+        Ok(self
+            .0
+            .children
+            .iter()
+            .find(|(name, _)| name == key)
+            .map(|(_, node)| node))
+    }
+}
+
+struct Below<'w, 'a> {
+    walk: &'w mut Walk<'a>,
+    node: &'w Node,
+}
+
+impl<'de> DeserializeSeed<'de> for Below<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
+        self.walk.node(self.node, from)
+    }
+}
+
+/// The value of type `ty` in the JSON text `raw`; NULL for `null`, `None` for another type.
+fn parse_value(raw: &str, ty: &Type, timestamps: &TimestampFormat, depth: usize) -> Option<Value> {
+    if raw == "null" {
+        return Some(Value::Null);
+    }
+    if depth > MAX_TYPE_DEPTH {
+        return None;
+    }
+    match ty {
+        Type::Array(item) => {
+            let elements: Vec<&RawValue> = serde_json::from_str(raw).ok()?;
+            let values = elements
+                .iter()
+                .map(|e| parse_value(e.get(), item, timestamps, depth + 1));
+            Some(Value::Array(values.collect::<Option<Vec<_>>>()?.into()))
+        }
+        Type::Row(fields) => {
+            let object: std::collections::HashMap<CompactString, &RawValue> =
+                serde_json::from_str(raw).ok()?;
+            let values = fields
+                .iter()
+                .map(|field| match object.get(field.name.as_str()) {
+                    Some(raw) => parse_value(raw.get(), &field.ty, timestamps, depth + 1),
+                    None => Some(Value::Null),
+                });
+            Some(Value::Row(values.collect::<Option<Vec<_>>>()?.into()))
+        }
+        Type::Map(key, value) => {
+            let object: OrderedObject<'_> = serde_json::from_str(raw).ok()?;
+            let pairs = object.0.iter().map(|(name, raw)| {
+                let key = parse_scalar(name, key, timestamps)?;
+                Some((key, parse_value(raw.get(), value, timestamps, depth + 1)?))
+            });
+            Some(Value::Map(pairs.collect::<Option<Vec<_>>>()?.into()))
+        }
+        _ if raw.starts_with('"') => {
+            let inner = &raw[1..raw.len() - 1];
+            if inner.contains('\\') {
+                parse_scalar(&serde_json::from_str::<String>(raw).ok()?, ty, timestamps)
+            } else {
+                parse_scalar(inner, ty, timestamps)
+            }
+        }
+        // Objects and arrays are only text; a bare `true` is no number and a bare number no boolean.
+        Type::String => Some(Value::str(raw)),
+        _ if raw.starts_with(['{', '[']) => None,
+        _ => parse_scalar(raw, ty, timestamps),
+    }
+}
+
+/// An object's members in their order, as a MAP keeps them.
+struct OrderedObject<'a>(Vec<(CompactString, &'a RawValue)>);
+
+impl<'de> serde::Deserialize<'de> for OrderedObject<'de> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Members;
+        impl<'de> Visitor<'de> for Members {
+            type Value = OrderedObject<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members: Vec<(CompactString, &RawValue)> = Vec::new();
+                while let Some((key, value)) = map.next_entry()? {
+                    members.push((key, value));
+                }
+                Ok(OrderedObject(members))
+            }
+        }
+        from.deserialize_map(Members)
+    }
+}

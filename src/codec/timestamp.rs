@@ -1,0 +1,193 @@
+//! Points in time as text or number.
+//!
+//! Invariant: a `TIMESTAMP_LTZ`, a point on the time line, is only read from text that says its zone; guessing
+//! one would move every event of a device by hours without a word.
+
+use std::fmt::Write as _;
+
+use jiff::civil::DateTime;
+use jiff::fmt::strtime;
+use rust_decimal::Decimal;
+use rust_decimal::prelude::ToPrimitive as _;
+
+use super::TimestampFormat;
+use crate::types::EventTime;
+
+/// Reads a TIMESTAMP (`zoned` false) or a `TIMESTAMP_LTZ` (`zoned` true); microseconds since 1970. A number has to
+/// be given as its text. `None` where it does not fit the format.
+pub fn parse_timestamp(text: &str, format: &TimestampFormat, zoned: bool) -> Option<i64> {
+    let text = text.trim();
+    match format {
+        TimestampFormat::Sql | TimestampFormat::Iso8601 => parse_iso(text, zoned),
+        TimestampFormat::EpochSeconds => parse_epoch(text, 1_000_000),
+        TimestampFormat::EpochMillis => parse_epoch(text, 1_000),
+        TimestampFormat::EpochMicros => parse_epoch(text, 1),
+        TimestampFormat::EpochNanos => text
+            .parse::<i64>()
+            .ok()
+            .map(|nanos| nanos.div_euclid(1_000)),
+        TimestampFormat::Pattern(pattern) => {
+            let parsed = strtime::parse(pattern, text).ok()?;
+            if parsed.offset().is_some() || parsed.iana_time_zone().is_some() {
+                Some(parsed.to_timestamp().ok()?.as_microsecond())
+            } else if zoned {
+                None
+            } else {
+                civil_micros(parsed.to_datetime().ok()?)
+            }
+        }
+    }
+}
+
+fn parse_iso(text: &str, zoned: bool) -> Option<i64> {
+    if let Ok(instant) = text.parse::<jiff::Timestamp>() {
+        return Some(instant.as_microsecond());
+    }
+    if zoned {
+        None
+    } else {
+        civil_micros(text.parse::<DateTime>().ok()?)
+    }
+}
+
+fn civil_micros(civil: DateTime) -> Option<i64> {
+    Some(
+        civil
+            .to_zoned(jiff::tz::TimeZone::UTC)
+            .ok()?
+            .timestamp()
+            .as_microsecond(),
+    )
+}
+
+/// A decimal number of units of `unit_micros`, exact: a double would lose the microseconds of today's date.
+fn parse_epoch(text: &str, unit_micros: i64) -> Option<i64> {
+    if let Ok(whole) = text.parse::<i64>() {
+        return whole.checked_mul(unit_micros);
+    }
+    let number = text
+        .parse::<Decimal>()
+        .or_else(|_| Decimal::from_scientific(text))
+        .ok()?;
+    number
+        .checked_mul(Decimal::from(unit_micros))?
+        .floor()
+        .to_i64()
+}
+
+/// Appends `micros` since 1970 as the format spells it; text is quoted if `quoted`.
+pub fn format_timestamp(
+    micros: i64,
+    format: &TimestampFormat,
+    zoned: bool,
+    quoted: bool,
+    out: &mut String,
+) {
+    let quote = if quoted { "\"" } else { "" };
+    // Writing to a String cannot fail.
+    let _ = match format {
+        TimestampFormat::EpochSeconds => {
+            let (seconds, fraction) = (micros.div_euclid(1_000_000), micros.rem_euclid(1_000_000));
+            if fraction == 0 {
+                write!(out, "{seconds}")
+            } else {
+                write!(out, "{}", Decimal::new(micros, 6).normalize())
+            }
+        }
+        TimestampFormat::EpochMillis => write!(out, "{}", micros.div_euclid(1_000)),
+        TimestampFormat::EpochMicros => write!(out, "{micros}"),
+        TimestampFormat::EpochNanos => write!(out, "{}", i128::from(micros) * 1_000),
+        TimestampFormat::Sql | TimestampFormat::Iso8601 => {
+            let start = out.len() + quote.len();
+            let written = write!(out, "{quote}{}", EventTime::from_micros(micros));
+            if matches!(format, TimestampFormat::Sql)
+                && let Some(at) = out[start..].find('T')
+            {
+                out.replace_range(start + at..=start + at, " ");
+            }
+            if !zoned && out.ends_with('Z') {
+                out.pop();
+            }
+            out.push_str(quote);
+            written
+        }
+        TimestampFormat::Pattern(pattern) => {
+            let text = jiff::Timestamp::from_microsecond(micros)
+                .map(|at| at.to_zoned(jiff::tz::TimeZone::UTC))
+                .and_then(|at| strtime::format(pattern, &at))
+                .unwrap_or_else(|_| EventTime::from_micros(micros).to_string());
+            write!(out, "{quote}{text}{quote}")
+        }
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_devices_write() {
+        use TimestampFormat as F;
+        let noon = 1_709_208_000_000_000; // 2024-02-29T12:00:00Z
+        for (text, format, zoned, expected) in [
+            ("2024-02-29 12:00:00", F::Sql, false, Some(noon)),
+            (
+                "2024-02-29T12:00:00.5",
+                F::Iso8601,
+                false,
+                Some(noon + 500_000),
+            ),
+            (
+                "2024-02-29T12:00:00.775023242+00:00",
+                F::Iso8601,
+                true,
+                Some(noon + 775_023),
+            ),
+            ("2024-02-29T13:00:00+01:00", F::Iso8601, true, Some(noon)),
+            ("2024-02-29T13:00:00+01:00", F::Iso8601, false, Some(noon)),
+            ("2024-02-29 12:00:00Z", F::Sql, true, Some(noon)),
+            ("2024-02-29 12:00:00", F::Sql, true, None),
+            ("2024-02-30 12:00:00", F::Sql, false, None),
+            ("1709208000", F::EpochSeconds, true, Some(noon)),
+            ("1709208000.04", F::EpochSeconds, true, Some(noon + 40_000)),
+            ("1.709208e9", F::EpochSeconds, true, Some(noon)),
+            ("1709208000000", F::EpochMillis, true, Some(noon)),
+            ("1709208000000000999", F::EpochNanos, true, Some(noon)),
+            ("-1", F::EpochSeconds, true, Some(-1_000_000)),
+            ("9223372036854775807", F::EpochSeconds, true, None),
+            (
+                "29.02.2024 12:00",
+                F::Pattern("%d.%m.%Y %H:%M".into()),
+                false,
+                Some(noon),
+            ),
+            ("yesterday", F::Iso8601, false, None),
+        ] {
+            assert_eq!(parse_timestamp(text, &format, zoned), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn writes_what_it_reads() {
+        use TimestampFormat as F;
+        for format in [
+            F::Sql,
+            F::Iso8601,
+            F::EpochSeconds,
+            F::EpochMicros,
+            F::EpochNanos,
+        ] {
+            for zoned in [false, true] {
+                for micros in [0, 1, -1, 1_709_208_000_000_000, 1_709_208_000_123_000] {
+                    let mut text = String::new();
+                    format_timestamp(micros, &format, zoned, false, &mut text);
+                    assert_eq!(
+                        parse_timestamp(&text, &format, zoned),
+                        Some(micros),
+                        "{text}"
+                    );
+                }
+            }
+        }
+    }
+}
