@@ -30,6 +30,9 @@
 //! (which redelivery is a duplicate), `store` (one transaction an epoch) and `runtime` (acknowledge after it).
 
 pub mod codec;
+pub mod engine;
 pub mod expr;
+pub mod ops;
 pub mod plan;
+pub mod state;
 pub mod types;

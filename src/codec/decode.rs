@@ -7,6 +7,9 @@ use super::scalar::parse_scalar;
 use super::{CodecError, Format, Metadata, TimestampFormat};
 use crate::types::{EventTime, Row, Type, Value};
 
+/// Row buffers that are kept between messages; one large array must not hold its memory for ever.
+const ROWS_KEPT: usize = 64;
+
 /// A message as it arrived.
 #[derive(Clone, Copy, Debug)]
 pub struct Message<'a> {
@@ -96,8 +99,9 @@ impl Decoder {
         }
     }
 
-    /// The rows of `message`, in order. The caller may change them; they are overwritten by the next call.
-    pub fn decode(&mut self, message: &Message<'_>) -> Result<&mut [Row], CodecError> {
+    /// The rows of `message`, in order. Give them back with [`Decoder::give_back`], so that their memory is used
+    /// again.
+    pub fn decode(&mut self, message: &Message<'_>) -> Result<Vec<Row>, CodecError> {
         let count = match &self.kind {
             Kind::Json(shape) => {
                 if message.payload.is_empty() {
@@ -119,7 +123,17 @@ impl Decoder {
                 row[slot] = metadata_value(metadata, message);
             }
         }
-        Ok(&mut self.rows[..count])
+        if count == self.rows.len() {
+            return Ok(std::mem::take(&mut self.rows));
+        }
+        Ok(self.rows.drain(..count).collect())
+    }
+
+    /// Takes back what [`Decoder::decode`] gave.
+    pub fn give_back(&mut self, rows: Vec<Row>) {
+        if self.rows.is_empty() && rows.len() <= ROWS_KEPT {
+            self.rows = rows;
+        }
     }
 }
 

@@ -1,9 +1,10 @@
 //! SQL types and the values of them.
 //!
 //! Invariants: a value does not carry its declared type (the plan knows it); integers of all widths are `Int`,
-//! checked against the declared width where they are made. TIMESTAMP and TIMESTAMP_LTZ share one representation,
+//! checked against the declared width where they are made. TIMESTAMP and `TIMESTAMP_LTZ` share one representation,
 //! microseconds since 1970 in UTC, and differ by type alone.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
@@ -196,3 +197,29 @@ impl Value {
 
 /// The values of one event, in the order of its [`super::Schema`].
 pub type Row = Vec<Value>;
+
+impl Value {
+    /// How this value stands to `other` in SQL's order; `None` where either is NULL or the two are of kinds that
+    /// have no common order. NaN is greater than every number and equal to itself, as in Flink's sort order.
+    pub fn compare(&self, other: &Self) -> Option<Ordering> {
+        Some(match (self, other) {
+            (Self::Bool(a), Self::Bool(b)) => a.cmp(b),
+            (Self::Int(a), Self::Int(b)) => a.cmp(b),
+            (Self::Double(a), Self::Double(b)) => compare_f64(*a, *b),
+            (Self::Float(a), Self::Float(b)) => compare_f64(f64::from(*a), f64::from(*b)),
+            (Self::Decimal(a), Self::Decimal(b)) => a.cmp(b),
+            (Self::Str(a), Self::Str(b)) => a.cmp(b),
+            (Self::Bytes(a), Self::Bytes(b)) => a.cmp(b),
+            (Self::Date(a), Self::Date(b)) | (Self::Months(a), Self::Months(b)) => a.cmp(b),
+            (Self::Time(a), Self::Time(b))
+            | (Self::Timestamp(a), Self::Timestamp(b))
+            | (Self::Interval(a), Self::Interval(b)) => a.cmp(b),
+            _ => return None,
+        })
+    }
+}
+
+fn compare_f64(a: f64, b: f64) -> Ordering {
+    a.partial_cmp(&b)
+        .unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
+}

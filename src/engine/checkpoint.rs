@@ -1,0 +1,361 @@
+//! What an epoch leaves to be stored, and how an engine is made again from what was stored.
+//!
+//! State bytes are a sequence of sections, each a fingerprint and a length-prefixed body written by the operator or
+//! ledger of that fingerprint. A delta has the sections that changed in an epoch; a snapshot has all, in pieces. So
+//! state belongs to a definition, not to a place in the plan: queries may be added or moved, and an unchanged one
+//! finds its state again. State whose definition is gone is not dropped in silence: restoring refuses, by name,
+//! unless it is told to drop it.
+
+use std::collections::BTreeMap;
+
+use compact_str::CompactString;
+
+use super::output::named_state;
+use super::{Chunk, Clock, DeadLetter, Engine, LocalRow};
+use crate::plan::{self, SourceConnector};
+use crate::state::{Decoder, Encoder, StateError};
+use crate::types::{EventTime, Fingerprint};
+
+const STATE_VERSION: u8 = 1;
+const META_VERSION: u8 = 1;
+/// Pieces of a snapshot.
+const PIECE_BYTES: usize = 32 * 1024;
+
+/// Everything one epoch changed, to be committed in one transaction.
+#[derive(Clone, Debug, Default)]
+pub struct SealedEpoch {
+    /// Its number; the first is 1.
+    pub epoch: u64,
+    /// What state has changed.
+    pub state: StateChange,
+    /// Watermarks, numbers and definitions; replaces what the epoch before left.
+    pub meta: Vec<u8>,
+    /// For each connection, by position: chunks to append to its outbox.
+    pub outbox_append: Vec<Vec<Chunk>>,
+    /// For each connection, by position: chunks to remove, by their first row's number.
+    pub outbox_remove: Vec<Vec<u64>>,
+    /// Inputs that could not be used.
+    pub dead: Vec<DeadLetter>,
+    /// Derived rows for this machine, to be written after the commit.
+    pub local: Vec<LocalRow>,
+}
+
+/// A change of state.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum StateChange {
+    /// Nothing.
+    #[default]
+    Unchanged,
+    /// To be appended to the log of changes.
+    Delta(Vec<u8>),
+    /// Takes the place of all state stored before.
+    Snapshot(Vec<Vec<u8>>),
+}
+
+/// What a store gives back.
+#[derive(Clone, Copy, Debug)]
+pub struct Stored<'a> {
+    /// The number of the last epoch.
+    pub epoch: u64,
+    /// Its meta.
+    pub meta: &'a [u8],
+    /// The pieces of the last snapshot.
+    pub base: &'a [Vec<u8>],
+    /// The deltas since, in order.
+    pub deltas: &'a [Vec<u8>],
+}
+
+/// Why stored state does not fit the plan.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// Queries whose state is stored and whose definition has changed or gone.
+    #[error(
+        "the state of {} belongs to a definition that has changed or gone; put the old definition back, or drop \
+         that state with `headwater state reset {}`",
+        names.join(", "),
+        names.join(" ")
+    )]
+    Orphans {
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// Bytes that cannot be read.
+    #[error("stored state cannot be read")]
+    State(#[from] StateError),
+}
+
+/// When to fold the deltas into a new snapshot: when they have grown to several times the snapshot. So of all
+/// bytes written for state at most a fifth is written again.
+#[derive(Debug, Default)]
+pub(super) struct SnapshotPolicy {
+    base_bytes: u64,
+    delta_bytes: u64,
+    due: bool,
+}
+
+impl SnapshotPolicy {
+    const LEAST_BYTES: u64 = 256 * 1024;
+
+    const fn is_due(&self) -> bool {
+        let limit = self.base_bytes.saturating_mul(4);
+        self.due
+            || self.delta_bytes
+                > if limit > Self::LEAST_BYTES {
+                    limit
+                } else {
+                    Self::LEAST_BYTES
+                }
+    }
+}
+
+impl Engine {
+    /// Whether an epoch sealed now would have something in it.
+    pub fn has_changes(&self) -> bool {
+        self.changed
+            || !self.output.dead.is_empty()
+            || self.output.outboxes.iter().any(super::Outbox::has_changes)
+    }
+
+    /// Ends the epoch.
+    pub fn seal(&mut self, clock: Clock) -> SealedEpoch {
+        self.wall_floor = self.wall_floor.max(clock.wall);
+        self.epoch += 1;
+        self.changed = false;
+        let state = if self.snapshot.is_due() {
+            self.seal_snapshot()
+        } else {
+            self.seal_delta()
+        };
+        let now_micros = self.wall_floor.as_micros();
+        let (mut append, mut remove) = (Vec::new(), Vec::new());
+        for outbox in &mut self.output.outboxes {
+            let (appended, removed) = outbox.seal(now_micros);
+            append.push(appended);
+            remove.push(removed);
+        }
+        SealedEpoch {
+            epoch: self.epoch,
+            state,
+            meta: self.meta(),
+            outbox_append: append,
+            outbox_remove: remove,
+            dead: std::mem::take(&mut self.output.dead),
+            local: std::mem::take(&mut self.output.local),
+        }
+    }
+
+    /// The epoch sealed last is in the store.
+    pub fn committed(&mut self) {
+        self.output
+            .outboxes
+            .iter_mut()
+            .for_each(super::Outbox::committed);
+    }
+
+    fn seal_delta(&mut self) -> StateChange {
+        let mut delta = Encoder::new();
+        delta.version(STATE_VERSION);
+        let empty = delta.len();
+        let scratch = &mut self.scratch;
+        let mut section = |fingerprint: Fingerprint,
+                           write: &mut dyn FnMut(&mut Encoder) -> bool| {
+            scratch.clear();
+            if write(scratch) {
+                delta.fingerprint(fingerprint);
+                delta.bytes(scratch.as_slice());
+            }
+        };
+        for (name, ledger) in self.names.iter().zip(&mut self.ledgers) {
+            section(named_state("ledger", name), &mut |out| ledger.seal(out));
+        }
+        for (fingerprint, operator) in self.graph.operators() {
+            section(fingerprint, &mut |out| operator.seal(out));
+        }
+        if delta.len() == empty {
+            return StateChange::Unchanged;
+        }
+        self.snapshot.delta_bytes += delta.len() as u64;
+        StateChange::Delta(delta.into_bytes())
+    }
+
+    fn seal_snapshot(&mut self) -> StateChange {
+        let mut pieces = Vec::new();
+        let mut piece = |fingerprint: Fingerprint, body: &[u8]| {
+            let mut out = Encoder::new();
+            out.version(STATE_VERSION);
+            out.fingerprint(fingerprint);
+            out.bytes(body);
+            pieces.push(out.into_bytes());
+        };
+        for (name, ledger) in self.names.iter().zip(&mut self.ledgers) {
+            self.scratch.clear();
+            // What was to be written as a change is in the snapshot.
+            ledger.seal(&mut self.scratch);
+            self.scratch.clear();
+            ledger.snapshot(&mut self.scratch);
+            piece(named_state("ledger", name), self.scratch.as_slice());
+        }
+        for (fingerprint, operator) in self.graph.operators() {
+            self.scratch.clear();
+            operator.seal(&mut self.scratch);
+            operator.snapshot(PIECE_BYTES, &mut |body| piece(fingerprint, body));
+        }
+        let base_bytes = pieces.iter().map(|piece| piece.len() as u64).sum();
+        self.snapshot = SnapshotPolicy {
+            base_bytes,
+            delta_bytes: 0,
+            due: false,
+        };
+        StateChange::Snapshot(pieces)
+    }
+
+    /// Definitions with stored state, by fingerprint.
+    fn definitions(&self) -> BTreeMap<Fingerprint, CompactString> {
+        let nodes = self.plan.nodes.iter();
+        let stateful =
+            nodes.filter(|node| matches!(node.operator, plan::Operator::WindowAggregate { .. }));
+        stateful
+            .map(|node| (node.fingerprint, node.query.clone()))
+            .collect()
+    }
+
+    fn meta(&self) -> Vec<u8> {
+        let mut out = Encoder::new();
+        out.version(META_VERSION);
+        out.time(self.wall_floor);
+        let definitions = self.definitions();
+        out.u64(definitions.len() as u64);
+        for (fingerprint, query) in &definitions {
+            out.fingerprint(*fingerprint);
+            out.str(query);
+        }
+        out.u64(self.sources.len() as u64);
+        for (source, planned) in self.sources.iter().zip(&self.plan.sources) {
+            out.fingerprint(planned.fingerprint);
+            out.u64(source.accepted);
+            out.u64(source.messages);
+            out.time(source.watermark);
+        }
+        out.u64(self.names.len() as u64);
+        for (name, outbox) in self.names.iter().zip(&self.output.outboxes) {
+            out.str(name);
+            out.u64(outbox.next_number());
+        }
+        out.u64(self.plan.sinks.len() as u64);
+        for (sink, bytes) in self.plan.sinks.iter().zip(&self.output.file_bytes) {
+            out.fingerprint(sink.fingerprint);
+            out.u64(*bytes);
+        }
+        out.into_bytes()
+    }
+
+    /// How many bytes of the file of sink `id` are part of committed epochs.
+    pub fn file_bytes(&self, id: plan::SinkId) -> u64 {
+        self.output.file_bytes[id.0]
+    }
+
+    /// Takes over what was stored. Queries named in `reset` lose their state if their definition has changed; for
+    /// others that is an error, found before anything is taken over. The engine must be new.
+    pub fn restore(&mut self, stored: &Stored<'_>, reset: &[String]) -> Result<(), RestoreError> {
+        let known = self.definitions();
+        let mut from = Decoder::new(stored.meta);
+        from.version(META_VERSION)?;
+        let wall = from.time()?;
+        let mut orphans: Vec<String> = Vec::new();
+        let mut dropped: Vec<Fingerprint> = Vec::new();
+        for _ in 0..from.count("definitions")? {
+            let (fingerprint, query) = (from.fingerprint()?, from.str()?);
+            if known.contains_key(&fingerprint) {
+                continue;
+            }
+            if reset.iter().any(|name| name == query || name == "--all") {
+                dropped.push(fingerprint);
+            } else if !orphans.iter().any(|name| name == query) {
+                orphans.push(query.to_owned());
+            }
+        }
+        if !orphans.is_empty() {
+            return Err(RestoreError::Orphans { names: orphans });
+        }
+        self.epoch = stored.epoch;
+        self.wall_floor = wall;
+        self.snapshot.due = !dropped.is_empty();
+        self.restore_numbers(&mut from)?;
+        from.finish()?;
+        let bytes = |blobs: &[Vec<u8>]| blobs.iter().map(|blob| blob.len() as u64).sum();
+        self.snapshot.base_bytes = bytes(stored.base);
+        self.snapshot.delta_bytes = bytes(stored.deltas);
+        for blob in stored.base.iter().chain(stored.deltas) {
+            self.restore_sections(blob)?;
+        }
+        let watermarks: Vec<EventTime> =
+            self.sources.iter().map(|source| source.watermark).collect();
+        self.graph.resume(&self.plan, &watermarks);
+        Ok(())
+    }
+
+    fn restore_numbers(&mut self, from: &mut Decoder<'_>) -> Result<(), StateError> {
+        for _ in 0..from.count("sources")? {
+            let fingerprint = from.fingerprint()?;
+            let (accepted, messages, watermark) = (from.u64()?, from.u64()?, from.time()?);
+            let planned = self.plan.sources.iter();
+            for (source, _) in self
+                .sources
+                .iter_mut()
+                .zip(planned)
+                .filter(|(_, p)| p.fingerprint == fingerprint)
+            {
+                source.accepted = accepted;
+                source.messages = messages;
+                source.watermark = watermark;
+            }
+        }
+        for _ in 0..from.count("connections")? {
+            let (name, number) = (from.str()?, from.u64()?);
+            if let Some(at) = self.names.iter().position(|known| known == name) {
+                self.output.outboxes[at].resume_at(number);
+            }
+        }
+        for _ in 0..from.count("sinks")? {
+            let (fingerprint, bytes) = (from.fingerprint()?, from.u64()?);
+            for (at, sink) in self.plan.sinks.iter().enumerate() {
+                if sink.fingerprint == fingerprint {
+                    self.output.file_bytes[at] = bytes;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn restore_sections(&mut self, blob: &[u8]) -> Result<(), StateError> {
+        let mut from = Decoder::new(blob);
+        from.version(STATE_VERSION)?;
+        while !from.is_empty() {
+            let fingerprint = from.fingerprint()?;
+            let mut body = Decoder::new(from.bytes()?);
+            let ledgers = self.names.iter().zip(&mut self.ledgers);
+            for (name, ledger) in ledgers {
+                if named_state("ledger", name) == fingerprint {
+                    ledger.restore(&mut body)?;
+                }
+            }
+            for (known, operator) in self.graph.operators() {
+                if known == fingerprint {
+                    operator.restore(&mut body)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The sources that read a file, with the path and how many messages of it are done.
+    pub fn file_sources(&self) -> impl Iterator<Item = (plan::SourceId, &str, u64)> {
+        let planned = self.plan.sources.iter().enumerate();
+        planned.filter_map(|(id, source)| match &source.connector {
+            SourceConnector::Filesystem { path } => {
+                Some((plan::SourceId(id), path.as_str(), self.sources[id].messages))
+            }
+            SourceConnector::Mqtt { .. } => None,
+        })
+    }
+}

@@ -1,0 +1,350 @@
+//! Floor 4: the sans-IO driver. Deliveries and the time go in; at the end of an epoch everything it changed comes
+//! out as one value, to be committed in one transaction.
+//!
+//! Invariants:
+//! - No socket, file, clock or await. What comes out depends on what went in and on nothing else.
+//! - Rows and watermarks take effect at once and one after the other; where an epoch ends changes no row.
+//! - A [`SealedEpoch`] and all before it, restored into a new engine, give an engine that goes on as this one would.
+//!
+//! Not here: when to acknowledge (the runtime does after its commit), how bytes get onto the disk (`store`).
+
+mod checkpoint;
+mod graph;
+mod ledger;
+mod outbox;
+mod output;
+mod pacing;
+mod routing;
+mod source;
+
+pub use checkpoint::{RestoreError, SealedEpoch, StateChange, Stored};
+pub use ledger::{Ledger, Verdict, publish_hash};
+pub use outbox::{Chunk, Outbox, OutboxLimits, OutboxRow, Policy, decode_rows};
+pub use output::{Counters, DeadLetter, LocalRow};
+pub use pacing::Pacer;
+pub use routing::topic_matches;
+
+use std::sync::Arc;
+
+use compact_str::CompactString;
+
+use self::graph::Graph;
+use self::output::Output;
+use self::source::Source;
+use crate::codec::Message;
+use crate::plan::{self, Plan, SourceConnector, SourceId};
+use crate::state::Encoder;
+use crate::types::EventTime;
+
+/// What time it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clock {
+    /// By the wall clock, which may jump.
+    pub wall: EventTime,
+    /// Microseconds on a clock that never jumps.
+    pub steady_micros: u64,
+}
+
+/// A broker connection, as far as the engine is concerned.
+#[derive(Clone, Debug)]
+pub struct ConnectionOptions {
+    /// Its name in the configuration.
+    pub name: CompactString,
+    /// The in-flight window that is advertised to the broker.
+    pub receive_maximum: u16,
+    /// The bounds of its outbox.
+    pub outbox: OutboxLimits,
+}
+
+/// The bounds of an engine.
+#[derive(Clone, Debug)]
+pub struct EngineOptions {
+    /// Keys with state, for each operator; rows of further keys are dead letters.
+    pub max_keys: usize,
+    /// The connections that the plan names.
+    pub connections: Vec<ConnectionOptions>,
+}
+
+/// A message from a broker.
+#[derive(Clone, Copy, Debug)]
+pub struct Delivery<'a> {
+    /// Topic, payload, QoS, retain flag and arrival time.
+    pub message: Message<'a>,
+    /// Whether the broker marks it as sent before.
+    pub dup: bool,
+    /// The packet id; 0 for QoS 0.
+    pub packet_id: u16,
+    /// The ids of the subscriptions it is sent for, where the broker tells.
+    pub subscription_ids: &'a [u32],
+    /// Whether repetitions are to be recognised: false where acknowledgements do not wait for the commit.
+    pub tracked: bool,
+}
+
+/// The engine.
+pub struct Engine {
+    plan: Arc<Plan>,
+    graph: Graph,
+    sources: Vec<Source>,
+    output: Output,
+    ledgers: Vec<Ledger>,
+    names: Vec<CompactString>,
+    subscription_ids: Vec<u32>,
+    epoch: u64,
+    /// The latest wall clock that was committed: time does not go back behind it.
+    wall_floor: EventTime,
+    /// Whether anything has changed since the last seal.
+    changed: bool,
+    snapshot: checkpoint::SnapshotPolicy,
+    scratch: Encoder,
+}
+
+impl Engine {
+    /// An engine with no state. Every connection that the plan names must be among the options.
+    pub fn new(plan: Arc<Plan>, options: &EngineOptions) -> Self {
+        let sources = plan.sources.iter().enumerate().map(|(id, source)| {
+            let reads = |node: &plan::Node| node.operator == plan::Operator::Source(SourceId(id));
+            // A source that no query reads has no node; its messages are decoded for nothing and go nowhere.
+            let node = plan.nodes.iter().position(reads).unwrap_or(usize::MAX);
+            Source::new(source, node)
+        });
+        Self {
+            graph: Graph::new(&plan, options.max_keys),
+            sources: sources.collect(),
+            output: Output::new(&plan, &options.connections),
+            ledgers: options
+                .connections
+                .iter()
+                .map(|c| Ledger::new(c.receive_maximum))
+                .collect(),
+            names: options.connections.iter().map(|c| c.name.clone()).collect(),
+            // Variable byte integers end at 268,435,455; 0 is not allowed.
+            subscription_ids: plan
+                .sources
+                .iter()
+                .map(|source| (source.fingerprint.0 % 268_435_454) as u32 + 1)
+                .collect(),
+            epoch: 0,
+            wall_floor: EventTime::MIN,
+            changed: false,
+            snapshot: checkpoint::SnapshotPolicy::default(),
+            scratch: Encoder::new(),
+            plan,
+        }
+    }
+
+    /// The plan it runs.
+    pub fn plan(&self) -> &Arc<Plan> {
+        &self.plan
+    }
+
+    /// The epoch sealed last.
+    pub const fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The id under which a source subscribes: the same as long as its definition is, because a broker's session
+    /// keeps it for messages that are delivered after a restart.
+    pub fn subscription_id(&self, source: SourceId) -> u32 {
+        self.subscription_ids[source.0]
+    }
+
+    /// A connection is up. Returns whether a session that existed is gone, and with it what the broker held for us.
+    pub fn connected(&mut self, connection: usize, session_present: bool) -> bool {
+        self.changed |= !session_present;
+        self.ledgers[connection].connected(session_present)
+    }
+
+    /// Whether the broker of a connection hands out packet ids so that redeliveries cannot be told apart.
+    pub fn reuses_packet_ids(&self, connection: usize) -> bool {
+        self.ledgers[connection].reuses_ids()
+    }
+
+    /// Takes a message from a broker.
+    pub fn deliver(&mut self, connection: usize, delivery: &Delivery<'_>, clock: Clock) -> Verdict {
+        let message = &delivery.message;
+        let mut verdict = Verdict::New;
+        if message.qos > 0 && delivery.tracked {
+            let hash = publish_hash(message.topic, message.payload);
+            verdict = self.ledgers[connection].judge(delivery.dup, delivery.packet_id, hash);
+            self.changed = true;
+        }
+        let counters = &mut self.output.counters;
+        counters.received += 1;
+        match verdict {
+            Verdict::Duplicate => {
+                counters.duplicates += 1;
+                return verdict;
+            }
+            Verdict::PossibleDuplicate => counters.possible_duplicates += 1,
+            Verdict::New => {}
+        }
+        let mut taken = false;
+        let mut ignored = false;
+        for id in 0..self.sources.len() {
+            match self.subscribed(id, connection, delivery) {
+                Some(retained) if retained || !message.retain => {
+                    taken = true;
+                    self.deliver_to(SourceId(id), message, clock);
+                }
+                Some(_) => ignored = true,
+                None => {}
+            }
+        }
+        if !taken {
+            let reason = if ignored { "retained" } else { "unrouted" };
+            self.output.count(&self.names[connection].clone(), reason);
+        }
+        verdict
+    }
+
+    /// Whether source `id` subscribed to this delivery; if so, whether it wants retained messages.
+    fn subscribed(&self, id: usize, connection: usize, delivery: &Delivery<'_>) -> Option<bool> {
+        let SourceConnector::Mqtt {
+            connection: name,
+            filters,
+            retained,
+            ..
+        } = &self.plan.sources[id].connector
+        else {
+            return None;
+        };
+        if *name != self.names[connection] {
+            return None;
+        }
+        let by_id = delivery
+            .subscription_ids
+            .iter()
+            .any(|id| self.subscription_ids.contains(id));
+        let matches = if by_id {
+            delivery
+                .subscription_ids
+                .contains(&self.subscription_ids[id])
+        } else {
+            filters
+                .iter()
+                .any(|filter| topic_matches(filter, delivery.message.topic))
+        };
+        matches.then_some(*retained)
+    }
+
+    /// Takes a message for one source: from a recording, a file or the dead letters.
+    pub fn deliver_to(&mut self, id: SourceId, message: &Message<'_>, clock: Clock) {
+        self.changed = true;
+        self.wall_floor = self.wall_floor.max(clock.wall);
+        self.graph.context.now = self.wall_floor;
+        self.output.now_micros = self.wall_floor.as_micros();
+        let source = &mut self.sources[id.0];
+        source.messages += 1;
+        let context = self.graph.context;
+        let rows = match source.rows(message, &context) {
+            Ok(rows) => rows,
+            Err(discard) => {
+                let stream = self.plan.sources[id.0].name.clone();
+                self.output.reject(stream, message, discard);
+                return;
+            }
+        };
+        for row in &rows {
+            self.accept(id.0, row, message, clock);
+        }
+        self.sources[id.0].give_back(rows);
+    }
+
+    fn accept(
+        &mut self,
+        id: usize,
+        row: &[crate::types::Value],
+        message: &Message<'_>,
+        clock: Clock,
+    ) {
+        let source = &mut self.sources[id];
+        let (node, before) = (source.node, source.watermark);
+        let (lineage, watermark) = source.accept(row, &self.graph.context, clock.steady_micros);
+        self.output.counters.rows_in += 1;
+        if node == usize::MAX {
+            return;
+        }
+        let mut exit = self.output.during(&self.plan, Some(message));
+        self.graph.push(node, 0, row, lineage, &mut exit);
+        if watermark > before {
+            exit.message = None;
+            self.graph.advance(node, 0, watermark, &mut exit);
+        }
+    }
+
+    /// Lets time pass: sources that have been silent for their idle timeout no longer hold windows open.
+    pub fn tick(&mut self, clock: Clock) {
+        self.wall_floor = self.wall_floor.max(clock.wall);
+        self.graph.context.now = self.wall_floor;
+        self.output.now_micros = self.wall_floor.as_micros();
+        for id in 0..self.sources.len() {
+            if let Some(watermark) = self.sources[id].idle_watermark(clock.steady_micros) {
+                self.advance(id, watermark);
+            }
+        }
+    }
+
+    /// When `tick` has something to do, on the clock that never jumps.
+    pub fn next_tick(&self) -> Option<u64> {
+        self.sources.iter().filter_map(Source::idle_at).min()
+    }
+
+    /// The input has ended, as a recording does: every window closes.
+    pub fn finish(&mut self) {
+        for id in 0..self.sources.len() {
+            self.advance(id, EventTime::MAX);
+        }
+    }
+
+    fn advance(&mut self, id: usize, watermark: EventTime) {
+        let node = self.sources[id].node;
+        self.sources[id].watermark = watermark;
+        if node != usize::MAX {
+            self.changed = true;
+            let mut exit = self.output.during(&self.plan, None);
+            self.graph.advance(node, 0, watermark, &mut exit);
+        }
+    }
+
+    /// Counts something that happened outside, such as a message dropped before it came here.
+    pub fn count(&mut self, stream: &CompactString, reason: &'static str) {
+        self.output.count(stream, reason);
+    }
+
+    /// What has been counted since the start of this process.
+    pub const fn counters(&self) -> &Counters {
+        &self.output.counters
+    }
+
+    /// The outbox of a connection.
+    pub fn outbox(&mut self, connection: usize) -> &mut Outbox {
+        &mut self.output.outboxes[connection]
+    }
+
+    /// Whether every outbox that blocks has room, so that input may be taken.
+    pub fn has_room(&self) -> bool {
+        self.output.outboxes.iter().all(Outbox::has_room)
+    }
+
+    /// Keys with state, over all operators.
+    pub fn keys(&mut self) -> usize {
+        self.graph
+            .operators()
+            .map(|(_, operator)| operator.keys())
+            .sum()
+    }
+
+    /// The least watermark of the sources that have one.
+    pub fn watermark(&self) -> EventTime {
+        let known = self.sources.iter().map(|source| source.watermark);
+        known
+            .filter(|watermark| *watermark > EventTime::MIN)
+            .min()
+            .unwrap_or(EventTime::MIN)
+    }
+
+    /// How many messages source `id` has been given over all restarts.
+    pub fn messages(&self, id: SourceId) -> u64 {
+        self.sources[id.0].messages
+    }
+}

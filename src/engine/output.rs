@@ -1,0 +1,314 @@
+//! What leaves the graph within an epoch: rows for brokers, rows for this machine, dead letters, and the counts.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use compact_str::CompactString;
+
+use super::graph::Exit;
+use super::{ConnectionOptions, Outbox, OutboxRow};
+use crate::codec::{Message, TimestampFormat, encode_json, encode_text};
+use crate::ops::Discard;
+use crate::plan::{Format, NodeId, Plan, Sink, SinkConnector, SinkId, TopicPart};
+use crate::types::{EventTime, Fingerprint, Lineage, Value};
+
+/// A derived row for this machine: a line for standard output or for a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalRow {
+    /// The sink it is for.
+    pub sink: SinkId,
+    /// A line of JSON or text, without the end of line.
+    pub line: String,
+    /// The event's id.
+    pub id: Lineage,
+}
+
+/// An input, or part of one, that could not be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The table or query that could not use it.
+    pub stream: CompactString,
+    /// The short name under which it is counted.
+    pub reason: &'static str,
+    /// What a person needs to know.
+    pub detail: String,
+    /// The topic it came on; empty where it was no message.
+    pub topic: String,
+    /// The bytes as they came.
+    pub payload: Vec<u8>,
+    /// 0 or 1.
+    pub qos: u8,
+    /// Whether the broker sent it as a retained message.
+    pub retain: bool,
+    /// When it came.
+    pub received: EventTime,
+    /// Whether all of it was rejected, by one table, so that sending it through again counts nothing twice.
+    pub replayable: bool,
+}
+
+/// Counts since the start of the process.
+#[derive(Clone, Debug, Default)]
+pub struct Counters {
+    /// Messages from brokers.
+    pub received: u64,
+    /// Rows that sources gave.
+    pub rows_in: u64,
+    /// Rows that sinks were given.
+    pub rows_out: u64,
+    /// Redeliveries recognised and left out.
+    pub duplicates: u64,
+    /// Redeliveries that were processed because nothing could tell whether they had been before.
+    pub possible_duplicates: u64,
+    /// Everything discarded, by table or query or connection, and by reason.
+    pub discards: BTreeMap<(CompactString, &'static str), u64>,
+}
+
+pub(super) struct Output {
+    pub(super) outboxes: Vec<Outbox>,
+    pub(super) local: Vec<LocalRow>,
+    pub(super) dead: Vec<DeadLetter>,
+    pub(super) counters: Counters,
+    /// Bytes written to each file sink over all restarts, line ends included; 0 for other sinks.
+    pub(super) file_bytes: Vec<u64>,
+    pub(super) now_micros: i64,
+    targets: Vec<Target>,
+    text: String,
+}
+
+enum Target {
+    Outbox(usize),
+    Local { file: bool },
+}
+
+impl Output {
+    pub(super) fn new(plan: &Plan, connections: &[ConnectionOptions]) -> Self {
+        let target = |sink: &Sink| match &sink.connector {
+            SinkConnector::Mqtt { connection, .. } => {
+                let at = connections
+                    .iter()
+                    .position(|options| options.name == *connection);
+                Target::Outbox(at.expect("every connection of the plan is among the options"))
+            }
+            SinkConnector::Print => Target::Local { file: false },
+            SinkConnector::Filesystem { .. } => Target::Local { file: true },
+        };
+        Self {
+            outboxes: connections
+                .iter()
+                .map(|options| Outbox::new(options.outbox))
+                .collect(),
+            local: Vec::new(),
+            dead: Vec::new(),
+            counters: Counters::default(),
+            file_bytes: vec![0; plan.sinks.len()],
+            now_micros: 0,
+            targets: plan.sinks.iter().map(target).collect(),
+            text: String::new(),
+        }
+    }
+
+    pub(super) fn count(&mut self, stream: &CompactString, reason: &'static str) {
+        *self
+            .counters
+            .discards
+            .entry((stream.clone(), reason))
+            .or_default() += 1;
+    }
+
+    /// Keeps a message that a source could not use at all.
+    pub(super) fn reject(
+        &mut self,
+        stream: CompactString,
+        message: &Message<'_>,
+        discard: Discard,
+    ) {
+        self.count(&stream, discard.reason);
+        self.dead
+            .push(dead_letter(stream, Some(message), discard, true));
+    }
+
+    /// The exit of the graph while `message` is processed.
+    pub(super) fn during<'a>(
+        &'a mut self,
+        plan: &'a Arc<Plan>,
+        message: Option<&'a Message<'a>>,
+    ) -> DuringMessage<'a> {
+        DuringMessage {
+            output: self,
+            plan,
+            message,
+        }
+    }
+}
+
+fn dead_letter(
+    stream: CompactString,
+    message: Option<&Message<'_>>,
+    discard: Discard,
+    replayable: bool,
+) -> DeadLetter {
+    let Discard { reason, detail } = discard;
+    match message {
+        Some(message) => DeadLetter {
+            stream,
+            reason,
+            detail,
+            topic: message.topic.to_owned(),
+            payload: message.payload.to_vec(),
+            qos: message.qos,
+            retain: message.retain,
+            received: message.received,
+            replayable,
+        },
+        None => DeadLetter {
+            stream,
+            reason,
+            detail,
+            topic: String::new(),
+            payload: Vec::new(),
+            qos: 0,
+            retain: false,
+            received: EventTime::MIN,
+            replayable: false,
+        },
+    }
+}
+
+/// [`Output`] while a message, or the passing of time, goes through the graph.
+pub(super) struct DuringMessage<'a> {
+    output: &'a mut Output,
+    plan: &'a Arc<Plan>,
+    pub(super) message: Option<&'a Message<'a>>,
+}
+
+impl Exit for DuringMessage<'_> {
+    fn sink(&mut self, id: SinkId, row: &[Value], lineage: Lineage) {
+        let sink = &self.plan.sinks[id.0];
+        let event = lineage.child(sink.fingerprint, 0);
+        let output = &mut *self.output;
+        output.counters.rows_out += 1;
+        encode(sink, row, event, &mut output.text);
+        match output.targets[id.0] {
+            Target::Local { file } => {
+                if file {
+                    output.file_bytes[id.0] += output.text.len() as u64 + 1;
+                }
+                output.local.push(LocalRow {
+                    sink: id,
+                    line: output.text.clone(),
+                    id: event,
+                });
+            }
+            Target::Outbox(connection) => {
+                let SinkConnector::Mqtt {
+                    topic, qos, retain, ..
+                } = &sink.connector
+                else {
+                    return;
+                };
+                match render_topic(topic, row, sink) {
+                    Ok(topic) => {
+                        let payload = output.text.clone().into_bytes();
+                        let row = OutboxRow {
+                            topic,
+                            payload,
+                            qos: *qos,
+                            retain: *retain,
+                            id: event,
+                        };
+                        output.outboxes[connection].append(&row, output.now_micros);
+                    }
+                    Err(detail) => {
+                        let discard = Discard {
+                            reason: "invalid_topic",
+                            detail,
+                        };
+                        output.count(&sink.name, discard.reason);
+                        let mut letter =
+                            dead_letter(sink.name.clone(), self.message, discard, false);
+                        letter.payload = output.text.clone().into_bytes();
+                        output.dead.push(letter);
+                    }
+                }
+            }
+        }
+    }
+
+    fn discard(&mut self, node: NodeId, discard: Discard) {
+        let stream = &self.plan.nodes[node.0].query;
+        self.output.count(stream, discard.reason);
+        let letter = dead_letter(stream.clone(), self.message, discard, false);
+        // A message with many rows may be discarded many times over for the same reason: its bytes are kept once.
+        let again = self.message.is_some()
+            && self.output.dead.last().is_some_and(|last| {
+                last.stream == letter.stream
+                    && last.reason == letter.reason
+                    && last.received == letter.received
+                    && last.topic == letter.topic
+                    && last.payload == letter.payload
+            });
+        if !again {
+            self.output.dead.push(letter);
+        }
+    }
+}
+
+fn encode(sink: &Sink, row: &[Value], id: Lineage, out: &mut String) {
+    out.clear();
+    match &sink.format {
+        Format::Json(options) => {
+            let id = options
+                .id_field
+                .as_deref()
+                .map(|field| (field, id.to_string()));
+            let id = id.as_ref().map(|(field, id)| (*field, id.as_str()));
+            encode_json(row, &sink.schema, &options.timestamp, id, out);
+        }
+        Format::Text => {
+            if let (Some(value), Some(column)) = (row.first(), sink.schema.columns.first()) {
+                encode_text(value, &column.ty, &TimestampFormat::Iso8601, out);
+            }
+        }
+    }
+}
+
+fn render_topic(parts: &[TopicPart], row: &[Value], sink: &Sink) -> Result<String, String> {
+    let mut topic = String::new();
+    for part in parts {
+        match part {
+            TopicPart::Literal(text) => topic.push_str(text),
+            TopicPart::Column(index) => {
+                let start = topic.len();
+                let column = &sink.schema.columns[*index];
+                if row[*index].is_null() {
+                    return Err(format!("column `{}` of the topic is NULL", column.name));
+                }
+                encode_text(
+                    &row[*index],
+                    &column.ty,
+                    &TimestampFormat::Iso8601,
+                    &mut topic,
+                );
+                if topic[start..].contains(['+', '#', '\0']) || topic.len() == start {
+                    return Err(format!(
+                        "column `{}` = {:?} cannot be part of a topic (empty, or with +, # or NUL)",
+                        column.name,
+                        &topic[start..]
+                    ));
+                }
+            }
+        }
+    }
+    if topic.len() > usize::from(u16::MAX) {
+        return Err(format!(
+            "the topic has {} bytes; MQTT allows 65535",
+            topic.len()
+        ));
+    }
+    Ok(topic)
+}
+
+/// The fingerprint under which something beside an operator keeps state.
+pub(super) fn named_state(kind: &str, name: &str) -> Fingerprint {
+    Fingerprint::of(&format!("{kind}\0{name}"))
+}

@@ -1,0 +1,204 @@
+//! State per key: find it by the key's bytes, remember which keys an epoch changed, write and read them.
+//!
+//! Invariants: a slot number stands for its key until the slot is empty and sealed; a key whose state becomes
+//! empty is written once more, as a deletion. Bound: `max_keys`; a new key beyond it is refused (the row that
+//! brought it is discarded and counted), so that the keys that are known keep working.
+
+use hashbrown::HashTable;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::state::{Decoder, Encoder, StateError};
+
+/// What is kept for one key.
+pub(super) trait KeyState {
+    /// Whether there is nothing left to keep.
+    fn is_empty(&self) -> bool;
+    /// Writes the state.
+    fn encode(&self, out: &mut Encoder);
+}
+
+/// State for many keys.
+#[derive(Debug)]
+pub(super) struct Keyed<S> {
+    table: HashTable<u32>,
+    slots: Vec<Slot<S>>,
+    free: Vec<u32>,
+    dirty: Vec<u32>,
+    max_keys: usize,
+}
+
+#[derive(Debug)]
+struct Slot<S> {
+    key: Box<[u8]>,
+    state: S,
+    dirty: bool,
+}
+
+impl<S: KeyState + Default> Keyed<S> {
+    pub(super) fn new(max_keys: usize) -> Self {
+        let max_keys = max_keys.min(u32::MAX as usize);
+        Self {
+            table: HashTable::new(),
+            slots: Vec::new(),
+            free: Vec::new(),
+            dirty: Vec::new(),
+            max_keys,
+        }
+    }
+
+    /// How many keys have state, or have lost it in this epoch.
+    pub(super) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// The slot of `key`, made if there is room; `None` if there is not.
+    pub(super) fn slot(&mut self, key: &[u8]) -> Option<u32> {
+        let hash = xxh3_64(key);
+        if let Some(slot) = self
+            .table
+            .find(hash, |&slot| *self.slots[slot as usize].key == *key)
+        {
+            return Some(*slot);
+        }
+        if self.table.len() >= self.max_keys {
+            return None;
+        }
+        let fresh = Slot {
+            key: key.into(),
+            state: S::default(),
+            dirty: false,
+        };
+        let slot = if let Some(slot) = self.free.pop() {
+            self.slots[slot as usize] = fresh;
+            slot
+        } else {
+            self.slots.push(fresh);
+            (self.slots.len() - 1) as u32
+        };
+        let slots = &self.slots;
+        self.table
+            .insert_unique(hash, slot, |&slot| xxh3_64(&slots[slot as usize].key));
+        Some(slot)
+    }
+
+    pub(super) fn key(&self, slot: u32) -> &[u8] {
+        &self.slots[slot as usize].key
+    }
+
+    pub(super) fn get(&self, slot: u32) -> &S {
+        &self.slots[slot as usize].state
+    }
+
+    /// The state to change; it will be written at the next seal.
+    pub(super) fn change(&mut self, slot: u32) -> &mut S {
+        let found = &mut self.slots[slot as usize];
+        if !found.dirty {
+            found.dirty = true;
+            self.dirty.push(slot);
+        }
+        &mut found.state
+    }
+
+    /// What is derived from the state, to change without writing it at the next seal.
+    pub(super) fn annotate(&mut self, slot: u32) -> &mut S {
+        &mut self.slots[slot as usize].state
+    }
+
+    /// The slots that have state.
+    pub(super) fn live(&self) -> impl Iterator<Item = u32> + '_ {
+        self.table.iter().copied()
+    }
+
+    /// Writes the keys that have changed, and forgets those that are empty; false if none has.
+    pub(super) fn seal(&mut self, out: &mut Encoder) -> bool {
+        if self.dirty.is_empty() {
+            return false;
+        }
+        for slot in std::mem::take(&mut self.dirty) {
+            let found = &mut self.slots[slot as usize];
+            found.dirty = false;
+            write_entry(found, out);
+            if found.state.is_empty() {
+                let hash = xxh3_64(&found.key);
+                if let Ok(entry) = self.table.find_entry(hash, |&other| other == slot) {
+                    entry.remove();
+                }
+                found.key = Box::default();
+                found.state = S::default();
+                self.free.push(slot);
+            }
+        }
+        out.bool(false);
+        true
+    }
+
+    pub(super) fn snapshot(&self, piece_bytes: usize, out: &mut dyn FnMut(&[u8])) {
+        let mut piece = Encoder::new();
+        for slot in self.live() {
+            let found = &self.slots[slot as usize];
+            if found.state.is_empty() {
+                continue;
+            }
+            write_entry(found, &mut piece);
+            if piece.len() >= piece_bytes {
+                piece.bool(false);
+                out(piece.as_slice());
+                piece.clear();
+            }
+        }
+        if !piece.is_empty() {
+            piece.bool(false);
+            out(piece.as_slice());
+        }
+    }
+
+    /// Applies what `seal` or `snapshot` wrote. State that is there stays, whatever `max_keys` says now.
+    pub(super) fn restore(
+        &mut self,
+        from: &mut Decoder<'_>,
+        mut decode: impl FnMut(&mut Decoder<'_>) -> Result<S, StateError>,
+    ) -> Result<(), StateError> {
+        let max_keys = std::mem::replace(&mut self.max_keys, usize::MAX);
+        let restored = self.restore_entries(from, &mut decode);
+        self.max_keys = max_keys;
+        restored
+    }
+
+    fn restore_entries(
+        &mut self,
+        from: &mut Decoder<'_>,
+        decode: &mut dyn FnMut(&mut Decoder<'_>) -> Result<S, StateError>,
+    ) -> Result<(), StateError> {
+        while from.bool()? {
+            let key = from.bytes()?;
+            let present = from.bool()?;
+            // Without a bound on keys there is always a slot.
+            let Some(slot) = self.slot(key) else { continue };
+            if present {
+                self.slots[slot as usize].state = decode(from)?;
+            } else {
+                let hash = xxh3_64(key);
+                if let Ok(entry) = self.table.find_entry(hash, |&other| other == slot) {
+                    entry.remove();
+                }
+                self.slots[slot as usize] = Slot {
+                    key: Box::default(),
+                    state: S::default(),
+                    dirty: false,
+                };
+                self.free.push(slot);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn write_entry<S: KeyState>(slot: &Slot<S>, out: &mut Encoder) {
+    out.bool(true);
+    out.bytes(&slot.key);
+    let present = !slot.state.is_empty();
+    out.bool(present);
+    if present {
+        slot.state.encode(out);
+    }
+}

@@ -1,0 +1,70 @@
+//! Floor 3: operators: synchronous state machines over rows and watermarks.
+//!
+//! An operator takes one row or one watermark at a time and hands what it makes to an [`Emit`]. It sees no clock, no
+//! file and no other operator. Stateless steps (filter, project, unnest) are so small that the engine's graph runs
+//! them itself; what is here has state, per key, and can write down what an epoch changed of it and read it back.
+//!
+//! Invariants: the rows an operator emits depend on the rows, their order and the watermarks alone, never on how
+//! the input was cut into epochs or batches; after `restore` of all that was written it goes on as if nothing
+//! had happened; rows that fire together come in the order of their key's bytes, which a restart does not change.
+
+mod accumulator;
+mod keyed;
+mod unnest;
+mod window;
+
+pub use unnest::unnest;
+pub use window::{WindowAggregate, assign_windows};
+
+use crate::expr::Context;
+use crate::state::{Decoder, Encoder, StateError};
+use crate::types::{EventTime, Lineage, Value};
+
+/// Where an operator puts what it makes.
+pub trait Emit {
+    /// A row for the next operators.
+    fn row(&mut self, row: &[Value], lineage: Lineage);
+
+    /// A row that is not processed, and why.
+    fn discard(&mut self, discard: Discard);
+}
+
+/// A row, or part of one, that an operator could not use. Always counted by reason; kept as a dead letter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Discard {
+    /// The short name under which it is counted.
+    pub reason: &'static str,
+    /// What a person needs to know of this one.
+    pub detail: String,
+}
+
+/// A stateful operator.
+pub trait Operator {
+    /// Takes a row of input `input`.
+    fn process(
+        &mut self,
+        input: usize,
+        row: &[Value],
+        lineage: Lineage,
+        context: &Context,
+        emit: &mut dyn Emit,
+    );
+
+    /// Learns that no row before or at `watermark` is to come, except late ones. Never goes back.
+    fn advance(&mut self, watermark: EventTime, emit: &mut dyn Emit);
+
+    /// Writes what has changed since the last `seal`; false if nothing has.
+    fn seal(&mut self, out: &mut Encoder) -> bool;
+
+    /// Writes all state in pieces of about `piece_bytes`, each readable by `restore`.
+    fn snapshot(&self, piece_bytes: usize, out: &mut dyn FnMut(&[u8]));
+
+    /// Applies what `seal` or `snapshot` wrote, in the order it was written.
+    fn restore(&mut self, from: &mut Decoder<'_>) -> Result<(), StateError>;
+
+    /// Goes on after `restore`, from the watermark of that time.
+    fn resume(&mut self, watermark: EventTime);
+
+    /// How many keys have state.
+    fn keys(&self) -> usize;
+}

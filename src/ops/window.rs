@@ -1,0 +1,407 @@
+//! Tumbling and hopping event-time windows: aggregates per key and window.
+//!
+//! A window is cut into panes as long as its slide; a row updates one pane, and a window that fires merges its
+//! panes. Windows are `[start, end)` on a grid anchored at 1970 and fire when the watermark reaches their last
+//! instant, `end - 1 ms` (Flink's rule). A row is late when the last of its windows has fired; if only some have,
+//! it counts in the others. A key gets a row only for windows in which it has events.
+//!
+//! State per key: its open panes. What is due when is derived from them and not stored.
+
+use std::collections::BTreeMap;
+
+use smallvec::SmallVec;
+
+use super::accumulator::Accumulator;
+use super::keyed::{KeyState, Keyed};
+use super::{Discard, Emit, Operator};
+use crate::expr::{Context, EvalError, Expr};
+use crate::plan::{Aggregate, Window};
+use crate::state::{Decoder, Encoder, StateError, decode_key, key_bytes};
+use crate::types::{EventTime, Fingerprint, Lineage, Row, Timespan, Value};
+
+/// The windows `[start, end)` that `time` belongs to, earliest first.
+pub fn assign_windows(
+    window: &Window,
+    time: EventTime,
+) -> impl Iterator<Item = (EventTime, EventTime)> {
+    let (size, slide, offset) = dimensions(window);
+    let last = time.align_down(slide, offset);
+    let count = (size.as_micros() / slide.as_micros()).max(1);
+    (0..count).rev().map(move |back| {
+        let start = last.minus(Timespan::from_micros(
+            slide.as_micros().saturating_mul(back),
+        ));
+        (start, start.plus(size))
+    })
+}
+
+fn dimensions(window: &Window) -> (Timespan, Timespan, Timespan) {
+    match window {
+        Window::Tumble { size, offset } => (*size, *size, *offset),
+        Window::Hop {
+            slide,
+            size,
+            offset,
+        } => (*size, *slide, *offset),
+    }
+}
+
+/// The last instant of a window that ends at `end`; the watermark that reaches it closes the window.
+fn last_instant(end: EventTime) -> EventTime {
+    end.minus(Timespan::MILLISECOND)
+}
+
+/// `GROUP BY keys, window_start, window_end` over TUMBLE or HOP.
+#[derive(Debug)]
+pub struct WindowAggregate {
+    size: Timespan,
+    slide: Timespan,
+    offset: Timespan,
+    time: usize,
+    keys: Vec<Expr>,
+    aggregates: Vec<Aggregate>,
+    empty: SmallVec<[Accumulator; 2]>,
+    fingerprint: Fingerprint,
+    state: Keyed<Panes>,
+    /// Which keys to look at when a window's end is reached. A key may be listed without being due.
+    due: BTreeMap<EventTime, Vec<u32>>,
+    watermark: EventTime,
+    scratch: Scratch,
+}
+
+#[derive(Debug, Default)]
+struct Scratch {
+    key: Row,
+    key_bytes: Vec<u8>,
+    arguments: Vec<Option<Value>>,
+    output: Row,
+}
+
+/// The open panes of one key, earliest first.
+#[derive(Debug, Default)]
+struct Panes {
+    panes: SmallVec<[Pane; 1]>,
+    /// The end of the next window this key is listed for, if it is.
+    armed: Option<EventTime>,
+}
+
+#[derive(Debug)]
+struct Pane {
+    start: EventTime,
+    accumulators: SmallVec<[Accumulator; 2]>,
+}
+
+impl KeyState for Panes {
+    fn is_empty(&self) -> bool {
+        self.panes.is_empty()
+    }
+
+    fn encode(&self, out: &mut Encoder) {
+        out.u64(self.panes.len() as u64);
+        for pane in &self.panes {
+            out.time(pane.start);
+            for accumulator in &pane.accumulators {
+                accumulator.encode(out);
+            }
+        }
+    }
+}
+
+impl WindowAggregate {
+    /// The operator of a plan's node. `max_keys` bounds its state.
+    pub fn new(
+        window: &Window,
+        time: usize,
+        keys: Vec<Expr>,
+        aggregates: Vec<Aggregate>,
+        fingerprint: Fingerprint,
+        max_keys: usize,
+    ) -> Self {
+        let (size, slide, offset) = dimensions(window);
+        let empty = aggregates.iter().map(Accumulator::new).collect();
+        Self {
+            size,
+            slide,
+            offset,
+            time,
+            keys,
+            aggregates,
+            empty,
+            fingerprint,
+            state: Keyed::new(max_keys),
+            due: BTreeMap::new(),
+            watermark: EventTime::MIN,
+            scratch: Scratch::default(),
+        }
+    }
+
+    fn evaluate(&mut self, row: &[Value], context: &Context) -> Result<(), EvalError> {
+        let scratch = &mut self.scratch;
+        scratch.key.clear();
+        for key in &self.keys {
+            scratch.key.push(key.eval(row, context)?);
+        }
+        scratch.key_bytes.clear();
+        key_bytes(&scratch.key, &mut scratch.key_bytes);
+        scratch.arguments.clear();
+        for aggregate in &self.aggregates {
+            let wanted = match &aggregate.filter {
+                Some(filter) => filter.test(row, context)?,
+                None => true,
+            };
+            let value = match &aggregate.argument {
+                _ if !wanted => None,
+                Some(argument) => Some(argument.eval(row, context)?).filter(|v| !v.is_null()),
+                None => Some(Value::Bool(true)),
+            };
+            scratch.arguments.push(value);
+        }
+        Ok(())
+    }
+
+    /// The end of the earliest window over the pane at `start` that has not fired.
+    fn next_end(&self, start: EventTime) -> EventTime {
+        let first = start.plus(self.slide);
+        if last_instant(first) > self.watermark {
+            return first;
+        }
+        // Ends lie on the grid; the next one whose last instant is after the watermark.
+        let passed = self.watermark.plus(Timespan::MILLISECOND);
+        passed
+            .align_down(self.slide, self.offset)
+            .plus(self.slide)
+            .max(first)
+    }
+
+    fn arm(&mut self, slot: u32) {
+        let panes = self.state.get(slot);
+        let Some(earliest) = panes.panes.first() else {
+            return;
+        };
+        let end = self.next_end(earliest.start);
+        if panes.armed.is_none_or(|armed| end < armed) {
+            self.due.entry(end).or_default().push(slot);
+            // Being listed is derived from the panes: it does not make the key dirty.
+            self.state.annotate(slot).armed = Some(end);
+        }
+    }
+
+    fn fire(&mut self, end: EventTime, slot: u32, emit: &mut dyn Emit) {
+        let panes = self.state.get(slot);
+        if panes.armed != Some(end) {
+            return;
+        }
+        let start = end.minus(self.size);
+        let mut merged: Option<SmallVec<[Accumulator; 2]>> = None;
+        for pane in panes
+            .panes
+            .iter()
+            .filter(|pane| pane.start >= start && pane.start < end)
+        {
+            match &mut merged {
+                None => merged = Some(pane.accumulators.clone()),
+                Some(merged) => {
+                    for (into, from) in merged.iter_mut().zip(&pane.accumulators) {
+                        into.merge(from);
+                    }
+                }
+            }
+        }
+        if let Some(merged) = merged {
+            self.emit_window(start, end, slot, &merged, emit);
+        }
+        let expired = |pane: &Pane| pane.start.plus(self.size) <= end;
+        if self.state.get(slot).panes.first().is_some_and(expired) {
+            let size = self.size;
+            self.state
+                .change(slot)
+                .panes
+                .retain(|pane| pane.start.plus(size) > end);
+        }
+        self.state.annotate(slot).armed = None;
+        self.arm(slot);
+    }
+
+    fn emit_window(
+        &mut self,
+        start: EventTime,
+        end: EventTime,
+        slot: u32,
+        accumulators: &[Accumulator],
+        emit: &mut dyn Emit,
+    ) {
+        let key = self.state.key(slot);
+        let output = &mut self.scratch.output;
+        output.clear();
+        match decode_key(key) {
+            Ok(key) => output.extend(key),
+            Err(error) => {
+                let detail = format!("the key of a window cannot be read: {error}");
+                emit.discard(Discard {
+                    reason: "corrupt_key",
+                    detail,
+                });
+                return;
+            }
+        }
+        for (accumulator, aggregate) in accumulators.iter().zip(&self.aggregates) {
+            match accumulator.result(aggregate) {
+                Ok(value) => output.push(value),
+                Err(error) => {
+                    let detail = format!("window [{start}, {end}) of key {output:?}: {error}");
+                    emit.discard(Discard {
+                        reason: "expression_error",
+                        detail,
+                    });
+                    return;
+                }
+            }
+        }
+        output.push(Value::Timestamp(start.as_micros()));
+        output.push(Value::Timestamp(end.as_micros()));
+        output.push(Value::Timestamp(last_instant(end).as_micros()));
+        let identity = &mut self.scratch.key_bytes;
+        identity.clear();
+        identity.extend_from_slice(key);
+        identity.extend_from_slice(&end.as_micros().to_le_bytes());
+        emit.row(output, Lineage::derived(self.fingerprint, identity));
+    }
+}
+
+impl Operator for WindowAggregate {
+    fn process(
+        &mut self,
+        _input: usize,
+        row: &[Value],
+        _lineage: Lineage,
+        context: &Context,
+        emit: &mut dyn Emit,
+    ) {
+        let Value::Timestamp(micros) = row[self.time] else {
+            let detail = "the event time is NULL, so the row belongs to no window".to_owned();
+            emit.discard(Discard {
+                reason: "null_time",
+                detail,
+            });
+            return;
+        };
+        let time = EventTime::from_micros(micros);
+        let pane_start = time.align_down(self.slide, self.offset);
+        let last_end = pane_start.plus(self.size);
+        if last_instant(last_end) <= self.watermark {
+            let detail = format!(
+                "event time {time} is late: its window [{}, {last_end}) closed when the watermark reached {}",
+                last_end.minus(self.size),
+                self.watermark
+            );
+            emit.discard(Discard {
+                reason: "late",
+                detail,
+            });
+            return;
+        }
+        if let Err(error) = self.evaluate(row, context) {
+            emit.discard(Discard {
+                reason: "expression_error",
+                detail: error.to_string(),
+            });
+            return;
+        }
+        let Some(slot) = self.state.slot(&self.scratch.key_bytes) else {
+            let detail = format!(
+                "key {:?} is new and limits.max_keys = {} keys have open windows",
+                self.scratch.key,
+                self.state.len()
+            );
+            emit.discard(Discard {
+                reason: "max_keys",
+                detail,
+            });
+            return;
+        };
+        let panes = &mut self.state.change(slot).panes;
+        // The pane is nearly always the last one.
+        let found = panes.iter().rposition(|pane| pane.start <= pane_start);
+        let at = match found {
+            Some(at) if panes[at].start == pane_start => at,
+            other => {
+                let at = other.map_or(0, |before| before + 1);
+                panes.insert(
+                    at,
+                    Pane {
+                        start: pane_start,
+                        accumulators: self.empty.clone(),
+                    },
+                );
+                at
+            }
+        };
+        let arguments = self.scratch.arguments.iter();
+        for (accumulator, argument) in panes[at].accumulators.iter_mut().zip(arguments) {
+            if let Some(value) = argument {
+                accumulator.update(value);
+            }
+        }
+        self.arm(slot);
+    }
+
+    fn advance(&mut self, watermark: EventTime, emit: &mut dyn Emit) {
+        if watermark <= self.watermark {
+            return;
+        }
+        while let Some(entry) = self.due.first_entry() {
+            let end = *entry.key();
+            if last_instant(end) > watermark {
+                break;
+            }
+            let mut slots = entry.remove();
+            slots.sort_unstable_by(|a, b| self.state.key(*a).cmp(self.state.key(*b)));
+            // Fired one window after the other, so that a key's windows come in order.
+            self.watermark = last_instant(end);
+            for slot in slots {
+                self.fire(end, slot, emit);
+            }
+        }
+        self.watermark = watermark;
+    }
+
+    fn seal(&mut self, out: &mut Encoder) -> bool {
+        self.state.seal(out)
+    }
+
+    fn snapshot(&self, piece_bytes: usize, out: &mut dyn FnMut(&[u8])) {
+        self.state.snapshot(piece_bytes, out);
+    }
+
+    fn restore(&mut self, from: &mut Decoder<'_>) -> Result<(), StateError> {
+        let empty = &self.empty;
+        self.state.restore(from, |from| {
+            let mut panes = Panes::default();
+            for _ in 0..from.u64()? {
+                let start = from.time()?;
+                let accumulators = empty.iter().map(|accumulator| accumulator.decode(from));
+                let accumulators = accumulators.collect::<Result<_, _>>()?;
+                panes.panes.push(Pane {
+                    start,
+                    accumulators,
+                });
+            }
+            Ok(panes)
+        })
+    }
+
+    fn resume(&mut self, watermark: EventTime) {
+        self.watermark = watermark;
+        self.due.clear();
+        let mut slots: Vec<u32> = self.state.live().collect();
+        slots.sort_unstable();
+        for slot in slots {
+            self.state.annotate(slot).armed = None;
+            self.arm(slot);
+        }
+    }
+
+    fn keys(&self) -> usize {
+        self.state.len()
+    }
+}
