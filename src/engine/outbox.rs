@@ -381,10 +381,10 @@ mod tests {
     #[test]
     fn block_says_when_there_is_no_room() {
         let mut outbox = outbox(Policy::Block, 1_000);
-        (0..8).for_each(|n| outbox.append(&row(n), 0));
+        (0..9).for_each(|n| outbox.append(&row(n), 0));
         assert!(!outbox.has_room());
         outbox.seal(0);
-        (0..8).for_each(|n| assert!(outbox.acknowledge(n)));
+        (0..9).for_each(|n| assert!(outbox.acknowledge(n)));
         assert!(outbox.has_room());
     }
 

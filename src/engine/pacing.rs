@@ -56,7 +56,10 @@ impl Pacer {
             let gap = now.saturating_sub(last);
             // An exponential mean over about eight gaps. A gap in which the broker could not send says nothing.
             if self.unacknowledged > 0 {
-                self.mean_gap = self.mean_gap - self.mean_gap / 8 + gap / 8;
+                self.mean_gap = match self.mean_gap {
+                    0 => gap,
+                    mean => mean - mean / 8 + gap / 8,
+                };
             }
         }
         self.last_arrival = Some(now);
