@@ -32,6 +32,7 @@
 pub mod codec;
 pub mod engine;
 pub mod expr;
+pub mod mqtt;
 pub mod ops;
 pub mod plan;
 pub mod state;

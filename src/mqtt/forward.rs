@@ -1,0 +1,330 @@
+//! A publishing connection: it sends rows of the outbox and tells which of them the broker has.
+//!
+//! It starts clean each time. Rows that were in flight when a connection ended are given to it again by the
+//! runtime, in order; nothing is remembered here.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rumqttc::{
+    AsyncClient, Event, Packet, PubAckReason, PublishNotice, PublishNoticeError, PublishOptions,
+    PublishProperties, PublishResult, QoS,
+};
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use super::{Backoff, Endpoint};
+use crate::engine::OutboxRow;
+
+/// The MQTT 5 user property that carries an event's id.
+pub const ID_PROPERTY: &str = "headwater-id";
+
+/// What a forward connection needs.
+#[derive(Clone, Debug)]
+pub struct ForwardOptions {
+    /// The connection's name in the configuration.
+    pub name: String,
+    /// Its number, given with every event.
+    pub connection: usize,
+    /// The broker.
+    pub endpoint: Endpoint,
+    /// The client id.
+    pub client_id: String,
+    /// How many publishes may wait for their acknowledgement.
+    pub in_flight: u16,
+}
+
+/// A row to send.
+#[derive(Debug)]
+pub struct ForwardRow {
+    /// For which of the network connections it was handed over; rows for an earlier one are passed over.
+    pub attempt: u64,
+    /// Its number in the outbox.
+    pub number: u64,
+    /// The row.
+    pub row: OutboxRow,
+}
+
+/// What happens on a forward connection.
+#[derive(Debug)]
+pub enum ForwardEvent {
+    /// The broker takes rows: hand them over from the oldest that waits.
+    Up {
+        /// Which connection.
+        connection: usize,
+        /// Which of its network connections.
+        attempt: u64,
+        /// The largest packet the broker takes, if it says.
+        max_packet_bytes: Option<u32>,
+    },
+    /// The connection is gone; what was handed over and not confirmed is to be handed over again.
+    Down {
+        /// Which connection.
+        connection: usize,
+    },
+    /// The broker has a row.
+    Delivered {
+        /// Which connection.
+        connection: usize,
+        /// The row's number.
+        number: u64,
+    },
+    /// The broker will never take a row.
+    Refused {
+        /// Which connection.
+        connection: usize,
+        /// The row's number.
+        number: u64,
+        /// What it says.
+        reason: String,
+    },
+}
+
+/// A publishing connection and the task that runs it.
+#[derive(Debug)]
+pub struct Forward {
+    rows: mpsc::Sender<ForwardRow>,
+    stopping: Arc<AtomicBool>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Forward {
+    /// Connects, and connects again whenever the connection is lost, until it is stopped.
+    pub fn start(options: ForwardOptions, events: mpsc::UnboundedSender<ForwardEvent>) -> Self {
+        // As many again as are in flight are ready to follow.
+        let (rows, receiver) = mpsc::channel(usize::from(options.in_flight));
+        let stopping = Arc::new(AtomicBool::new(false));
+        let connection = Connection {
+            options,
+            events,
+            rows: receiver,
+            stopping: stopping.clone(),
+            attempt: 0,
+        };
+        Self {
+            rows,
+            stopping,
+            task: tokio::spawn(connection.run()),
+        }
+    }
+
+    /// Hands over a row; gives it back if there is no room now.
+    pub fn hand_over(&self, row: ForwardRow) -> Result<(), ForwardRow> {
+        self.rows.try_send(row).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(row) | mpsc::error::TrySendError::Closed(row) => row,
+        })
+    }
+
+    /// How many rows it would take now.
+    pub fn room(&self) -> usize {
+        self.rows.capacity()
+    }
+
+    /// Ends the task. Rows in flight stay in the outbox.
+    pub async fn stop(self, patience: Duration) {
+        self.stopping.store(true, Ordering::Relaxed);
+        drop(self.rows);
+        let abort = self.task.abort_handle();
+        if tokio::time::timeout(patience, self.task).await.is_err() {
+            abort.abort();
+        }
+    }
+}
+
+struct Connection {
+    options: ForwardOptions,
+    events: mpsc::UnboundedSender<ForwardEvent>,
+    rows: mpsc::Receiver<ForwardRow>,
+    stopping: Arc<AtomicBool>,
+    attempt: u64,
+}
+
+type Answer = Pin<Box<dyn Future<Output = Result<PublishResult, PublishNoticeError>> + Send>>;
+
+impl Connection {
+    async fn run(mut self) {
+        let mut backoff = Backoff::new();
+        while !self.stopping.load(Ordering::Relaxed) {
+            self.attempt += 1;
+            let (reason, connected) = self.connect_and_send().await;
+            if self.stopping.load(Ordering::Relaxed) {
+                return;
+            }
+            let name = &self.options.name;
+            if connected {
+                backoff.reset();
+                warn!(connection = %name, %reason, "upstream connection lost; connecting again");
+                let event = ForwardEvent::Down {
+                    connection: self.options.connection,
+                };
+                if self.events.send(event).is_err() {
+                    return;
+                }
+            } else {
+                let Endpoint { host, port, .. } = &self.options.endpoint;
+                warn!(connection = %name, %host, port, %reason, "cannot connect upstream; trying again");
+            }
+            backoff.wait().await;
+        }
+    }
+
+    /// One network connection from its beginning to its end.
+    async fn connect_and_send(&mut self) -> (String, bool) {
+        let mut mqtt = self.options.endpoint.options(&self.options.client_id);
+        mqtt.set_clean_start(true);
+        mqtt.set_outgoing_inflight_upper_limit(self.options.in_flight);
+        let capacity = usize::from(self.options.in_flight);
+        let (client, mut event_loop) = AsyncClient::builder(mqtt).capacity(capacity).build();
+        let (up, mut is_up) = mpsc::channel(1);
+        // The poll task owns the event loop and is never cancelled while the connection lives.
+        let mut poll = tokio::spawn(async move {
+            loop {
+                match event_loop.poll().await {
+                    Ok(Event::Incoming(Packet::ConnAck(ack))) => {
+                        let limit = ack.properties.and_then(|p| p.max_packet_size);
+                        // Only fails when nobody waits for the connection any more.
+                        let _ = up.send(limit).await;
+                    }
+                    Ok(Event::Incoming(Packet::Disconnect(disconnect))) => {
+                        return format!("the broker says {:?}", disconnect.reason_code);
+                    }
+                    Ok(_) => {}
+                    Err(error) => return error.to_string(),
+                }
+            }
+        });
+        let max_packet_bytes = tokio::select! {
+            limit = is_up.recv() => limit.flatten(),
+            ended = &mut poll => return (ended.unwrap_or_else(|error| error.to_string()), false),
+        };
+        info!(connection = %self.options.name, "connected upstream");
+        let (connection, attempt) = (self.options.connection, self.attempt);
+        let up = ForwardEvent::Up {
+            connection,
+            attempt,
+            max_packet_bytes,
+        };
+        if self.events.send(up).is_err() {
+            poll.abort();
+            return ("shutting down".to_owned(), true);
+        }
+        let reason = tokio::select! {
+            reason = self.send(&client) => reason,
+            ended = &mut poll => ended.unwrap_or_else(|error| error.to_string()),
+        };
+        // Taking leave lets the broker forget us at once; if there is no room for it, closing does.
+        let _ = client.try_disconnect_now();
+        if !poll.is_finished()
+            && tokio::time::timeout(Duration::from_millis(200), &mut poll)
+                .await
+                .is_err()
+        {
+            poll.abort();
+        }
+        (reason, true)
+    }
+
+    /// Publishes what is handed over and reports what is confirmed, in order, until no more can be.
+    async fn send(&mut self, client: &AsyncClient) -> String {
+        let mut waiting: VecDeque<(u64, Answer)> = VecDeque::new();
+        let window = usize::from(self.options.in_flight);
+        loop {
+            tokio::select! {
+                biased;
+                answer = front(&mut waiting), if !waiting.is_empty() => {
+                    let Some((number, _)) = waiting.pop_front() else { continue };
+                    if let Err(reason) = self.answered(number, answer) {
+                        return reason;
+                    }
+                }
+                row = self.rows.recv(), if waiting.len() < window => {
+                    let Some(ForwardRow { attempt, number, row }) = row else {
+                        return "shutting down".to_owned();
+                    };
+                    if attempt != self.attempt {
+                        continue;
+                    }
+                    match publish(client, row).await {
+                        Ok(notice) => waiting.push_back((number, Box::pin(notice.wait_async()))),
+                        Err(reason) => return reason,
+                    }
+                }
+            }
+        }
+    }
+
+    fn answered(
+        &self,
+        number: u64,
+        answer: Result<PublishResult, PublishNoticeError>,
+    ) -> Result<(), String> {
+        let connection = self.options.connection;
+        let delivered = ForwardEvent::Delivered { connection, number };
+        let event = match answer {
+            Ok(PublishResult::Qos1(ack)) => match ack.reason {
+                PubAckReason::Success | PubAckReason::NoMatchingSubscribers => delivered,
+                // The broker is short of something: that passes.
+                PubAckReason::QuotaExceeded
+                | PubAckReason::UnspecifiedError
+                | PubAckReason::ImplementationSpecificError
+                | PubAckReason::PacketIdentifierInUse => {
+                    return Err(format!(
+                        "upstream does not take events now: {:?}",
+                        ack.reason
+                    ));
+                }
+                PubAckReason::NotAuthorized
+                | PubAckReason::TopicNameInvalid
+                | PubAckReason::PayloadFormatInvalid => ForwardEvent::Refused {
+                    connection,
+                    number,
+                    reason: format!("{:?}", ack.reason),
+                },
+            },
+            Ok(_) => delivered,
+            Err(PublishNoticeError::RetainNotSupported) => {
+                let reason = "the broker keeps no retained messages".to_owned();
+                ForwardEvent::Refused {
+                    connection,
+                    number,
+                    reason,
+                }
+            }
+            Err(error) => return Err(error.to_string()),
+        };
+        self.events
+            .send(event)
+            .map_err(|_| "shutting down".to_owned())
+    }
+}
+
+/// The answer to the oldest publish; never, if none waits.
+async fn front(waiting: &mut VecDeque<(u64, Answer)>) -> Result<PublishResult, PublishNoticeError> {
+    match waiting.front_mut() {
+        Some((_, answer)) => answer.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn publish(client: &AsyncClient, row: OutboxRow) -> Result<PublishNotice, String> {
+    let qos = if row.qos == 0 {
+        QoS::AtMostOnce
+    } else {
+        QoS::AtLeastOnce
+    };
+    let properties = PublishProperties {
+        user_properties: vec![(ID_PROPERTY.to_owned(), row.id.to_string())],
+        ..PublishProperties::default()
+    };
+    let options = PublishOptions::new(qos)
+        .retain(row.retain)
+        .properties(properties);
+    let published = client
+        .publish_tracked(row.topic, row.payload, options)
+        .await;
+    published.map_err(|error| error.to_string())
+}
