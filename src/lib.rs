@@ -31,4 +31,5 @@
 
 pub mod expr;
 pub mod plan;
+pub mod state;
 pub mod types;

@@ -67,6 +67,9 @@ mod tests {
         // A changed value here would make every upstream consumer see all pending events as new ones.
         let by = Fingerprint::of("query");
         assert_eq!(by.to_string(), "d30ff090d9292bc1");
-        assert_eq!(Lineage::derived(by, b"pump-7").to_string(), "66e5c9689b98573db4142877df0373ef");
+        assert_eq!(
+            Lineage::derived(by, b"pump-7").to_string(),
+            "66e5c9689b98573db4142877df0373ef"
+        );
     }
 }

@@ -1,0 +1,268 @@
+//! Writing state bytes, and the tags of values, which are part of the disk format and never change.
+
+use rust_decimal::Decimal;
+
+use crate::types::{EventTime, Fingerprint, Lineage, Timespan, Value};
+
+pub(super) const NULL: u8 = 0;
+pub(super) const FALSE: u8 = 1;
+pub(super) const TRUE: u8 = 2;
+pub(super) const INT: u8 = 3;
+pub(super) const FLOAT: u8 = 4;
+pub(super) const DOUBLE: u8 = 5;
+pub(super) const DECIMAL: u8 = 6;
+pub(super) const STR: u8 = 7;
+pub(super) const BYTES: u8 = 8;
+pub(super) const DATE: u8 = 9;
+pub(super) const TIME: u8 = 10;
+pub(super) const TIMESTAMP: u8 = 11;
+pub(super) const INTERVAL: u8 = 12;
+pub(super) const MONTHS: u8 = 13;
+pub(super) const ARRAY: u8 = 14;
+pub(super) const MAP: u8 = 15;
+pub(super) const ROW: u8 = 16;
+
+/// Appends values to a byte vector that it owns. Keep one and [`clear`](Self::clear) it: encoding then does not allocate.
+#[derive(Clone, Debug, Default)]
+pub struct Encoder {
+    bytes: Vec<u8>,
+}
+
+impl Encoder {
+    /// An empty one.
+    pub const fn new() -> Self {
+        Self { bytes: Vec::new() }
+    }
+
+    /// One that appends to `bytes`.
+    pub const fn over(bytes: Vec<u8>) -> Self {
+        Self { bytes }
+    }
+
+    /// The layout version of what follows; from 1. Read by [`Decoder::version`](super::Decoder::version).
+    pub fn version(&mut self, version: u8) {
+        debug_assert!(version > 0, "version 0 is what zeroed bytes look like");
+        self.u8(version);
+    }
+
+    /// One byte.
+    pub fn u8(&mut self, value: u8) {
+        self.bytes.push(value);
+    }
+
+    /// A varint, 1 to 10 bytes.
+    pub fn u64(&mut self, value: u64) {
+        let mut buffer = [0; 10];
+        let used = postcard::to_slice(&value, &mut buffer)
+            .expect("a varint of 64 bits has at most 10 bytes");
+        self.bytes.extend_from_slice(used);
+    }
+
+    /// A zigzag varint, 1 to 10 bytes.
+    pub fn i64(&mut self, value: i64) {
+        let mut buffer = [0; 10];
+        let used = postcard::to_slice(&value, &mut buffer)
+            .expect("a varint of 64 bits has at most 10 bytes");
+        self.bytes.extend_from_slice(used);
+    }
+
+    /// 8 bytes, little-endian.
+    pub fn f64(&mut self, value: f64) {
+        self.bytes.extend_from_slice(&value.to_le_bytes());
+    }
+
+    /// 4 bytes, little-endian.
+    pub fn f32(&mut self, value: f32) {
+        self.bytes.extend_from_slice(&value.to_le_bytes());
+    }
+
+    /// One byte, 0 or 1.
+    pub fn bool(&mut self, value: bool) {
+        self.bytes.push(u8::from(value));
+    }
+
+    /// A length as [`u64`](Self::u64), and the bytes.
+    pub fn bytes(&mut self, value: &[u8]) {
+        self.u64(value.len() as u64);
+        self.bytes.extend_from_slice(value);
+    }
+
+    /// A length as [`u64`](Self::u64), and UTF-8.
+    pub fn str(&mut self, value: &str) {
+        self.bytes(value.as_bytes());
+    }
+
+    /// A point in time: microseconds as [`i64`](Self::i64).
+    pub fn time(&mut self, value: EventTime) {
+        self.i64(value.as_micros());
+    }
+
+    /// A span: microseconds as [`i64`](Self::i64).
+    pub fn span(&mut self, value: Timespan) {
+        self.i64(value.as_micros());
+    }
+
+    /// 8 bytes, little-endian (a hash gains nothing from a varint).
+    pub fn fingerprint(&mut self, value: Fingerprint) {
+        self.bytes.extend_from_slice(&value.0.to_le_bytes());
+    }
+
+    /// 16 bytes, little-endian.
+    pub fn lineage(&mut self, value: Lineage) {
+        self.bytes.extend_from_slice(&value.0.to_le_bytes());
+    }
+
+    /// A value of any type: its tag and its content. Nesting beyond [`MAX_DEPTH`](super::MAX_DEPTH) is written but cannot be read.
+    pub fn value(&mut self, value: &Value) {
+        match value {
+            Value::Null => self.u8(NULL),
+            Value::Bool(false) => self.u8(FALSE),
+            Value::Bool(true) => self.u8(TRUE),
+            Value::Int(v) => self.tagged(INT, *v),
+            Value::Float(v) => {
+                self.u8(FLOAT);
+                self.f32(*v);
+            }
+            Value::Double(v) => {
+                self.u8(DOUBLE);
+                self.f64(*v);
+            }
+            Value::Decimal(v) => self.decimal(v),
+            Value::Str(v) => {
+                self.u8(STR);
+                self.str(v);
+            }
+            Value::Bytes(v) => {
+                self.u8(BYTES);
+                self.bytes(v);
+            }
+            Value::Date(v) => self.tagged(DATE, i64::from(*v)),
+            Value::Time(v) => self.tagged(TIME, *v),
+            Value::Timestamp(v) => self.tagged(TIMESTAMP, *v),
+            Value::Interval(v) => self.tagged(INTERVAL, *v),
+            Value::Months(v) => self.tagged(MONTHS, i64::from(*v)),
+            Value::Array(items) => {
+                self.u8(ARRAY);
+                self.values(items);
+            }
+            Value::Map(entries) => {
+                self.u8(MAP);
+                self.u64(entries.len() as u64);
+                for (key, value) in entries.iter() {
+                    self.value(key);
+                    self.value(value);
+                }
+            }
+            Value::Row(fields) => {
+                self.u8(ROW);
+                self.values(fields);
+            }
+        }
+    }
+
+    /// A count as [`u64`](Self::u64), and the values.
+    pub fn values(&mut self, values: &[Value]) {
+        self.u64(values.len() as u64);
+        for value in values {
+            self.value(value);
+        }
+    }
+
+    fn tagged(&mut self, tag: u8, value: i64) {
+        self.u8(tag);
+        self.i64(value);
+    }
+
+    /// Tag, scale, and the mantissa as a zigzag varint of 128 bits. The sign of a zero is not kept: SQL has none.
+    fn decimal(&mut self, value: &Decimal) {
+        self.u8(DECIMAL);
+        self.u8(value.scale() as u8); // at most 28
+        let mut buffer = [0; 19];
+        let used = postcard::to_slice(&value.mantissa(), &mut buffer)
+            .expect("a varint of 128 bits has at most 19 bytes");
+        self.bytes.extend_from_slice(used);
+    }
+
+    /// The bytes so far.
+    pub fn as_slice(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// How many bytes so far.
+    pub const fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether nothing was written.
+    pub const fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Forgets the bytes and keeps their memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+    }
+
+    /// The bytes.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn the_bytes_are_fixed_for_ever() {
+        // A changed line here makes every gateway in the field lose its state on the next upgrade.
+        let hex = |f: &dyn Fn(&mut Encoder)| {
+            let mut encoder = Encoder::new();
+            f(&mut encoder);
+            encoder
+                .as_slice()
+                .iter()
+                .map(|b| format!("{b:02x}"))
+                .collect::<String>()
+        };
+        assert_eq!(hex(&|e| e.u64(300)), "ac02");
+        assert_eq!(hex(&|e| e.u64(u64::MAX)), "ffffffffffffffffff01");
+        assert_eq!(hex(&|e| e.i64(-2)), "03");
+        assert_eq!(hex(&|e| e.time(EventTime::MIN)), "ffffffffffffffffff01");
+        assert_eq!(hex(&|e| e.f32(1.0)), "0000803f");
+        assert_eq!(hex(&|e| e.str("ab")), "026162");
+        assert_eq!(
+            hex(&|e| e.lineage(Lineage(1))),
+            "01000000000000000000000000000000"
+        );
+        for (value, bytes) in [
+            (Value::Null, "00"),
+            (Value::Bool(false), "01"),
+            (Value::Bool(true), "02"),
+            (Value::Int(-1), "0301"),
+            (Value::Float(1.0), "040000803f"),
+            (Value::Double(1.0), "05000000000000f03f"),
+            (Value::Decimal(Decimal::new(-150, 2)), "0602ab02"),
+            (Value::str("é"), "0702c3a9"),
+            (Value::Bytes(Arc::from([7u8].as_slice())), "080107"),
+            (Value::Date(-1), "0901"),
+            (Value::Time(1), "0a02"),
+            (Value::Timestamp(64), "0b8001"),
+            (Value::Interval(2), "0c04"),
+            (Value::Months(-3), "0d05"),
+            (Value::Array(Arc::from([Value::Null])), "0e0100"),
+            (
+                Value::Map(Arc::from([(Value::Int(0), Value::Null)])),
+                "0f01030000",
+            ),
+            (
+                Value::Row(Arc::from([Value::Bool(true), Value::Null])),
+                "10020200",
+            ),
+        ] {
+            assert_eq!(hex(&|e| e.value(&value)), bytes, "{value:?}");
+        }
+    }
+}
