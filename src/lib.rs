@@ -32,4 +32,5 @@
 pub mod expr;
 pub mod plan;
 pub mod state;
+pub mod store;
 pub mod types;
