@@ -36,4 +36,5 @@ pub mod mqtt;
 pub mod ops;
 pub mod plan;
 pub mod state;
+pub mod store;
 pub mod types;

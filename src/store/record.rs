@@ -1,0 +1,264 @@
+//! The bytes of records: frames, the head record, outbox chunks and dead letters. The only place that knows them.
+//!
+//! A frame is the format byte, the XXH3 (64 bits, little-endian) of the payload seeded with what it is and which key it has, and
+//! the payload. So a record that stands under a key where it does not belong fails like one with a flipped bit.
+
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::error::Fault;
+use super::{DeadLetter, Totals};
+use crate::state::{Decoder, Encoder};
+
+/// The format of frames, head record, outbox chunks, dead letters, tables and fallback.
+pub(super) const FORMAT: u8 = 1;
+
+/// What a frame adds to its payload.
+pub(super) const FRAME_BYTES: usize = 9;
+
+/// What a record is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Head = 1,
+    Meta = 2,
+    Base = 3,
+    Delta = 4,
+    Outbox = 5,
+    Dead = 6,
+}
+
+impl Kind {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Head => "head record",
+            Self::Meta => "meta record",
+            Self::Base => "snapshot chunk",
+            Self::Delta => "delta of epoch",
+            Self::Outbox => "outbox chunk",
+            Self::Dead => "dead letter",
+        }
+    }
+}
+
+fn checksum(kind: Kind, number: u64, payload: &[u8]) -> u64 {
+    xxh3_64_with_seed(payload, number ^ ((kind as u64) << 56))
+}
+
+/// Fills `frame`, which is [`FRAME_BYTES`] longer than the payload.
+pub(super) fn fill_frame(frame: &mut [u8], kind: Kind, number: u64, payload: &[u8]) {
+    frame[0] = FORMAT;
+    frame[1..FRAME_BYTES].copy_from_slice(&checksum(kind, number, payload).to_le_bytes());
+    frame[FRAME_BYTES..].copy_from_slice(payload);
+}
+
+/// The payload, if it is what was written.
+pub(super) fn open_frame(frame: &[u8], kind: Kind, number: u64) -> Result<&[u8], Fault> {
+    let broken = || Fault::damaged(format!("{} {number} fails its checksum", kind.name()));
+    let (header, payload) = frame
+        .split_first_chunk::<FRAME_BYTES>()
+        .ok_or_else(broken)?;
+    let [format, sum @ ..] = *header;
+    if u64::from_le_bytes(sum) == checksum(kind, number, payload) {
+        match format {
+            FORMAT => Ok(payload),
+            _ => Err(broken()),
+        }
+    } else if format > FORMAT && kind == Kind::Head {
+        // A newer format may have another checksum. Only the head is asked: what follows it has the same format.
+        Err(Fault::OtherFormat {
+            found: format.to_string(),
+        })
+    } else {
+        Err(broken())
+    }
+}
+
+/// What the file says about itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Head {
+    pub(super) epoch: u64,
+    pub(super) next_dead_id: u64,
+    pub(super) totals: Totals,
+}
+
+impl Head {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut encoder = Encoder::new();
+        let Totals {
+            base_chunks,
+            base_bytes,
+            deltas,
+            delta_bytes,
+            outbox_chunks,
+            outbox_bytes,
+            dead_letters,
+            dead_letter_bytes,
+            committed_bytes,
+        } = self.totals;
+        for number in [
+            self.epoch,
+            self.next_dead_id,
+            base_chunks,
+            base_bytes,
+            deltas,
+            delta_bytes,
+            outbox_chunks,
+            outbox_bytes,
+            dead_letters,
+            dead_letter_bytes,
+            committed_bytes,
+        ] {
+            encoder.u64(number);
+        }
+        encoder.into_bytes()
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Fault> {
+        let mut decoder = Decoder::new(bytes);
+        let mut next = || decoder.u64();
+        let head = Self {
+            epoch: next()?,
+            next_dead_id: next()?,
+            totals: Totals {
+                base_chunks: next()?,
+                base_bytes: next()?,
+                deltas: next()?,
+                delta_bytes: next()?,
+                outbox_chunks: next()?,
+                outbox_bytes: next()?,
+                dead_letters: next()?,
+                dead_letter_bytes: next()?,
+                committed_bytes: next()?,
+            },
+        };
+        decoder.finish()?;
+        Ok(head)
+    }
+}
+
+/// What stands before the rows of an outbox chunk.
+pub(super) fn encode_outbox(rows: u32, appended_at_micros: i64, bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = Encoder::over(Vec::with_capacity(bytes.len() + 16));
+    encoder.u64(u64::from(rows));
+    encoder.i64(appended_at_micros);
+    let mut payload = encoder.into_bytes();
+    payload.extend_from_slice(bytes);
+    payload
+}
+
+/// Rows, time and bytes of an outbox chunk.
+pub(super) fn decode_outbox(payload: &[u8]) -> Result<(u32, i64, &[u8]), Fault> {
+    let mut decoder = Decoder::new(payload);
+    let rows = u32::try_from(decoder.u64()?)
+        .map_err(|_| Fault::damaged("outbox chunk with too many rows"))?;
+    let appended_at_micros = decoder.i64()?;
+    Ok((
+        rows,
+        appended_at_micros,
+        &payload[payload.len() - decoder.remaining()..],
+    ))
+}
+
+pub(super) fn encode_dead(letter: &DeadLetter) -> Vec<u8> {
+    let mut encoder = Encoder::new();
+    encoder.i64(letter.received_at_micros);
+    encoder.str(&letter.reason);
+    encoder.str(&letter.stream);
+    encoder.str(&letter.topic);
+    encoder.str(&letter.detail);
+    encoder.bytes(&letter.payload);
+    encoder.into_bytes()
+}
+
+pub(super) fn decode_dead(payload: &[u8]) -> Result<DeadLetter, Fault> {
+    let mut decoder = Decoder::new(payload);
+    let letter = DeadLetter {
+        received_at_micros: decoder.i64()?,
+        reason: decoder.str()?.to_owned(),
+        stream: decoder.str()?.to_owned(),
+        topic: decoder.str()?.to_owned(),
+        detail: decoder.str()?.to_owned(),
+        payload: decoder.bytes()?.to_owned(),
+    };
+    decoder.finish()?;
+    Ok(letter)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn frame(kind: Kind, number: u64, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![0; payload.len() + FRAME_BYTES];
+        fill_frame(&mut bytes, kind, number, payload);
+        bytes
+    }
+
+    #[test]
+    fn the_bytes_are_fixed_for_ever() {
+        let head = Head {
+            epoch: 300,
+            next_dead_id: 2,
+            totals: Totals {
+                committed_bytes: 9,
+                ..Totals::default()
+            },
+        };
+        assert_eq!(head.encode(), [0xac, 2, 2, 0, 0, 0, 0, 0, 0, 0, 0, 9]);
+        assert_eq!(
+            frame(Kind::Delta, 7, b"ab"),
+            [1, 182, 100, 177, 223, 104, 246, 203, 196, b'a', b'b']
+        );
+        assert_eq!(encode_outbox(3, -1, b"xy"), [3, 1, b'x', b'y']);
+    }
+
+    #[test]
+    fn a_record_in_the_wrong_place_is_damaged() {
+        let bytes = frame(Kind::Delta, 7, b"ab");
+        assert_eq!(open_frame(&bytes, Kind::Delta, 7).unwrap(), b"ab");
+        assert!(matches!(
+            open_frame(&bytes, Kind::Delta, 8),
+            Err(Fault::Damaged(_))
+        ));
+        assert!(matches!(
+            open_frame(&bytes, Kind::Base, 7),
+            Err(Fault::Damaged(_))
+        ));
+    }
+
+    #[test]
+    fn a_newer_format_is_told_from_damage() {
+        let mut bytes = frame(Kind::Head, 0, b"ab");
+        bytes[0] = FORMAT + 1;
+        bytes[1] ^= 1;
+        assert!(matches!(
+            open_frame(&bytes, Kind::Head, 0),
+            Err(Fault::OtherFormat { .. })
+        ));
+    }
+
+    proptest! {
+        #[test]
+        fn a_flipped_bit_is_found(payload: Vec<u8>, number: u64, at: prop::sample::Index, bit in 0..8u32) {
+            let mut bytes = frame(Kind::Delta, number, &payload);
+            let index = at.index(bytes.len());
+            bytes[index] ^= 1 << bit;
+            prop_assert!(open_frame(&bytes, Kind::Delta, number).is_err());
+        }
+
+        #[test]
+        fn arbitrary_bytes_do_not_panic(bytes: Vec<u8>) {
+            let _ = open_frame(&bytes, Kind::Head, 0);
+            let _ = Head::decode(&bytes);
+            let _ = decode_outbox(&bytes);
+            let _ = decode_dead(&bytes);
+        }
+
+        #[test]
+        fn dead_letters_come_back(reason: String, payload: Vec<u8>, received_at_micros: i64) {
+            let letter = DeadLetter { reason, payload, received_at_micros, ..DeadLetter::default() };
+            prop_assert_eq!(decode_dead(&encode_dead(&letter)).unwrap(), letter);
+        }
+    }
+}
