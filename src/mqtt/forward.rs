@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use rumqttc::{
-    AsyncClient, Event, Packet, PubAckReason, PublishNotice, PublishNoticeError, PublishOptions,
+    AsyncClient, Event, Packet, PubAckReason, PublishNoticeError, PublishOptions,
     PublishProperties, PublishResult, QoS,
 };
 use tokio::sync::mpsc;
@@ -21,7 +22,7 @@ use super::{Backoff, Endpoint};
 use crate::engine::OutboxRow;
 
 /// The MQTT 5 user property that carries an event's id.
-pub const ID_PROPERTY: &str = "headwater-id";
+pub(super) const ID_PROPERTY: &str = "headwater-id";
 
 /// What a forward connection needs.
 #[derive(Clone, Debug)]
@@ -79,7 +80,11 @@ pub enum ForwardEvent {
         connection: usize,
         /// The row's number.
         number: u64,
-        /// What it says.
+        /// Its topic.
+        topic: String,
+        /// Its payload.
+        payload: Bytes,
+        /// What the broker says.
         reason: String,
     },
 }
@@ -141,6 +146,14 @@ struct Connection {
     rows: mpsc::Receiver<ForwardRow>,
     stopping: Arc<AtomicBool>,
     attempt: u64,
+}
+
+/// A row that was sent, until the broker's answer.
+struct Sent {
+    number: u64,
+    topic: String,
+    payload: Bytes,
+    answer: Answer,
 }
 
 type Answer = Pin<Box<dyn Future<Output = Result<PublishResult, PublishNoticeError>> + Send>>;
@@ -230,14 +243,14 @@ impl Connection {
 
     /// Publishes what is handed over and reports what is confirmed, in order, until no more can be.
     async fn send(&mut self, client: &AsyncClient) -> String {
-        let mut waiting: VecDeque<(u64, Answer)> = VecDeque::new();
+        let mut waiting: VecDeque<Sent> = VecDeque::new();
         let window = usize::from(self.options.in_flight);
         loop {
             tokio::select! {
                 biased;
                 answer = front(&mut waiting), if !waiting.is_empty() => {
-                    let Some((number, _)) = waiting.pop_front() else { continue };
-                    if let Err(reason) = self.answered(number, answer) {
+                    let Some(sent) = waiting.pop_front() else { continue };
+                    if let Err(reason) = self.answered(sent, answer) {
                         return reason;
                     }
                 }
@@ -248,8 +261,8 @@ impl Connection {
                     if attempt != self.attempt {
                         continue;
                     }
-                    match publish(client, row).await {
-                        Ok(notice) => waiting.push_back((number, Box::pin(notice.wait_async()))),
+                    match publish(client, number, row).await {
+                        Ok(sent) => waiting.push_back(sent),
                         Err(reason) => return reason,
                     }
                 }
@@ -259,10 +272,23 @@ impl Connection {
 
     fn answered(
         &self,
-        number: u64,
+        sent: Sent,
         answer: Result<PublishResult, PublishNoticeError>,
     ) -> Result<(), String> {
         let connection = self.options.connection;
+        let Sent {
+            number,
+            topic,
+            payload,
+            ..
+        } = sent;
+        let refused = |reason: String| ForwardEvent::Refused {
+            connection,
+            number,
+            topic,
+            payload,
+            reason,
+        };
         let delivered = ForwardEvent::Delivered { connection, number };
         let event = match answer {
             Ok(PublishResult::Qos1(ack)) => match ack.reason {
@@ -279,20 +305,11 @@ impl Connection {
                 }
                 PubAckReason::NotAuthorized
                 | PubAckReason::TopicNameInvalid
-                | PubAckReason::PayloadFormatInvalid => ForwardEvent::Refused {
-                    connection,
-                    number,
-                    reason: format!("{:?}", ack.reason),
-                },
+                | PubAckReason::PayloadFormatInvalid => refused(format!("{:?}", ack.reason)),
             },
             Ok(_) => delivered,
             Err(PublishNoticeError::RetainNotSupported) => {
-                let reason = "the broker keeps no retained messages".to_owned();
-                ForwardEvent::Refused {
-                    connection,
-                    number,
-                    reason,
-                }
+                refused("the broker keeps no retained messages".to_owned())
             }
             Err(error) => return Err(error.to_string()),
         };
@@ -303,14 +320,14 @@ impl Connection {
 }
 
 /// The answer to the oldest publish; never, if none waits.
-async fn front(waiting: &mut VecDeque<(u64, Answer)>) -> Result<PublishResult, PublishNoticeError> {
+async fn front(waiting: &mut VecDeque<Sent>) -> Result<PublishResult, PublishNoticeError> {
     match waiting.front_mut() {
-        Some((_, answer)) => answer.await,
+        Some(sent) => (&mut sent.answer).await,
         None => std::future::pending().await,
     }
 }
 
-async fn publish(client: &AsyncClient, row: OutboxRow) -> Result<PublishNotice, String> {
+async fn publish(client: &AsyncClient, number: u64, row: OutboxRow) -> Result<Sent, String> {
     let qos = if row.qos == 0 {
         QoS::AtMostOnce
     } else {
@@ -323,8 +340,15 @@ async fn publish(client: &AsyncClient, row: OutboxRow) -> Result<PublishNotice, 
     let options = PublishOptions::new(qos)
         .retain(row.retain)
         .properties(properties);
+    let (topic, payload) = (row.topic, Bytes::from(row.payload));
     let published = client
-        .publish_tracked(row.topic, row.payload, options)
+        .publish_tracked(topic.clone(), payload.clone(), options)
         .await;
-    published.map_err(|error| error.to_string())
+    let notice = published.map_err(|error| error.to_string())?;
+    Ok(Sent {
+        number,
+        topic,
+        payload,
+        answer: Box::pin(notice.wait_async()),
+    })
 }

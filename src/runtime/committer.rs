@@ -1,0 +1,229 @@
+//! The thread that owns the store: it commits epochs one after the other and reads what others ask for.
+//!
+//! Invariant: an epoch is reported as committed only after its transaction is durable; nothing but the reports
+//! tells the rest of the process what is on disk. When the disk is full it frees the ballast, goes on, and says so;
+//! with no ballast left it tries again every second, and the runtime takes no input meanwhile.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::mpsc as blocking;
+use std::time::Duration;
+
+use compact_str::CompactString;
+use tokio::sync::{mpsc, oneshot};
+use tracing::{error, info, warn};
+
+use crate::store::{CommitStats, DeadLetter, EpochCommit, Store, StoreError};
+
+/// How often a failing disk is tried again before the process gives up and leaves it to its supervisor.
+const ATTEMPTS_AFTER_IO_ERROR: u32 = 5;
+
+/// What the store's thread is asked to do.
+pub(super) enum Job {
+    /// To commit an epoch.
+    Commit(Box<EpochCommit>, Vec<FileAppend>),
+    /// To read a chunk of the outbox.
+    ReadOutbox { connection: usize, name: CompactString, first_number: u64 },
+    /// To do something with the store that only reads.
+    Read(Box<dyn FnOnce(&mut Store) + Send>),
+    /// To write the last fallback and end.
+    Stop(oneshot::Sender<()>),
+}
+
+/// Lines for a file, appended and flushed before the commit that counts them.
+pub(super) struct FileAppend {
+    pub(super) path: PathBuf,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// What the store's thread reports.
+pub(super) enum StoreEvent {
+    /// The epoch in hand is durable.
+    Committed(CommitStats),
+    /// It is not yet, because of the disk.
+    Stalled,
+    /// A chunk of the outbox; `None` if it is gone.
+    Chunk { connection: usize, first_number: u64, bytes: Option<Vec<u8>> },
+    /// The store cannot go on.
+    Failed(StoreError),
+}
+
+/// The other end of the thread.
+pub(super) struct Committer {
+    jobs: blocking::Sender<Job>,
+}
+
+impl Committer {
+    /// Starts the thread.
+    pub(super) fn start(
+        store: Store,
+        events: mpsc::UnboundedSender<StoreEvent>,
+    ) -> std::io::Result<Self> {
+        let (jobs, queue) = blocking::channel();
+        let worker = Worker { store, events, files: Vec::new() };
+        std::thread::Builder::new().name("store".to_owned()).spawn(move || worker.run(&queue))?;
+        Ok(Self { jobs })
+    }
+
+    /// Hands over a job. At most one commit is under way, a read for each connection, and what people ask for by hand;
+    /// if the thread has ended, it has reported why.
+    pub(super) fn send(&self, job: Job) {
+        let _ = self.jobs.send(job);
+    }
+
+    /// Asks the store something and waits for the answer.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&mut Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Option<Result<T, StoreError>> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Job::Read(Box::new(move |store| {
+            // Whoever asked may have gone away.
+            let _ = reply.send(ask(store));
+        })));
+        answer.await.ok()
+    }
+}
+
+struct Worker {
+    store: Store,
+    events: mpsc::UnboundedSender<StoreEvent>,
+    files: Vec<(PathBuf, File)>,
+}
+
+impl Worker {
+    fn run(mut self, queue: &blocking::Receiver<Job>) {
+        while let Ok(job) = queue.recv() {
+            let event = match job {
+                Job::Commit(commit, appends) => match self.commit(&commit, &appends) {
+                    Ok(stats) => StoreEvent::Committed(stats),
+                    Err(error) => StoreEvent::Failed(error),
+                },
+                Job::ReadOutbox { connection, name, first_number } => {
+                    let bytes = match self.store.read_outbox(&name, first_number) {
+                        Ok(bytes) => Some(bytes),
+                        Err(error) => {
+                            warn!(connection = %name, first_number, %error, "a piece of the outbox cannot be read");
+                            None
+                        }
+                    };
+                    StoreEvent::Chunk { connection, first_number, bytes }
+                }
+                Job::Read(read) => {
+                    read(&mut self.store);
+                    continue;
+                }
+                Job::Stop(done) => {
+                    if let Err(error) = self.store.export_fallback() {
+                        warn!(%error, "the fallback copy could not be written");
+                    }
+                    // The store closes its file before anybody hears that it has stopped.
+                    drop(self.store);
+                    let _ = done.send(());
+                    return;
+                }
+            };
+            let failed = matches!(event, StoreEvent::Failed(_));
+            if self.events.send(event).is_err() || failed {
+                return;
+            }
+        }
+    }
+
+    fn commit(
+        &mut self,
+        commit: &EpochCommit,
+        appends: &[FileAppend],
+    ) -> Result<CommitStats, StoreError> {
+        self.append_files(appends);
+        let mut failures = 0;
+        let mut stalled = false;
+        loop {
+            match self.store.commit(commit) {
+                Ok(stats) => {
+                    if stalled {
+                        info!("the disk has room again; going on");
+                    }
+                    self.after_commit(&stats);
+                    return Ok(stats);
+                }
+                Err(StoreError::DiskFull { ballast_freed: true, path }) => {
+                    error!(
+                        path = %path.display(),
+                        "DISK FULL: the reserve was freed to go on; free some space now"
+                    );
+                }
+                Err(error @ StoreError::DiskFull { .. }) => {
+                    if !stalled {
+                        error!(%error, "DISK FULL: no input is acknowledged until there is space");
+                        stalled = true;
+                        let _ = self.events.send(StoreEvent::Stalled);
+                    }
+                    std::thread::sleep(Duration::from_secs(1));
+                }
+                Err(error) if error.is_retryable() && failures < ATTEMPTS_AFTER_IO_ERROR => {
+                    failures += 1;
+                    error!(%error, failures, "the disk fails; opening the state again");
+                    std::thread::sleep(Duration::from_millis(200 << failures));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn after_commit(&mut self, stats: &CommitStats) {
+        if stats.dead_letters_dropped > 0 {
+            warn!(
+                dropped = stats.dead_letters_dropped,
+                "dead letters at their limit: the oldest were dropped"
+            );
+        }
+        match self.store.restore_ballast() {
+            Ok(true) => info!("the disk reserve is in place again"),
+            Ok(false) => {}
+            Err(error) => warn!(%error, "the disk reserve could not be restored"),
+        }
+        if self.store.fallback_is_due()
+            && let Err(error) = self.store.export_fallback()
+        {
+            warn!(%error, "the fallback copy could not be written");
+        }
+    }
+
+    /// Appends to files; after a restart they are cut to the length that the last commit counted. Tries until it
+    /// succeeds, because the rows are part of an epoch.
+    fn append_files(&mut self, appends: &[FileAppend]) {
+        for append in appends {
+            let mut reported = false;
+            while let Err(error) = self.append_file(append) {
+                if !reported {
+                    error!(path = %append.path.display(), %error, "cannot append to the file; trying again");
+                    reported = true;
+                    let _ = self.events.send(StoreEvent::Stalled);
+                }
+                self.files.retain(|(path, _)| *path != append.path);
+                std::thread::sleep(Duration::from_secs(1));
+            }
+        }
+    }
+
+    fn append_file(&mut self, append: &FileAppend) -> std::io::Result<()> {
+        let at = match self.files.iter().position(|(path, _)| *path == append.path) {
+            Some(at) => at,
+            None => {
+                let file = OpenOptions::new().create(true).append(true).open(&append.path)?;
+                self.files.push((append.path.clone(), file));
+                self.files.len() - 1
+            }
+        };
+        let file = &mut self.files[at].1;
+        let before = file.metadata()?.len();
+        let written = file.write_all(&append.bytes).and_then(|()| file.sync_data());
+        if written.is_err() {
+            // A line cut in the middle must not stay before the same line whole.
+            file.set_len(before)?;
+        }
+        written
+    }
+}

@@ -1,0 +1,277 @@
+//! Floor 6: the process: clock, threads, tasks, signals, shutdown.
+//!
+//! One thread runs everything that waits (connections, engine, control socket); a second one owns the store and
+//! waits for the disk. The engine runs on the first: a row takes about a microsecond, and handing it to another
+//! thread would cost more than that.
+
+mod clock;
+mod committer;
+mod control;
+mod driver;
+mod forwarding;
+mod offline;
+mod status;
+
+pub use clock::SystemClock;
+pub use control::{Answer, Command, ControlError, Letter, ask, socket_path};
+pub use forwarding::Drain;
+pub use offline::{answer_offline, reset_state};
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use compact_str::ToCompactString as _;
+use tracing::{info, warn};
+
+use self::driver::Driver;
+use crate::engine::{
+    ConnectionOptions, Engine, EngineOptions, OutboxLimits, RestoreError, Stored,
+};
+use crate::mqtt::{Endpoint, ForwardOptions, SourceOptions, Subscription};
+use crate::plan::{Plan, SinkConnector, SourceConnector, SourceId};
+use crate::store::{RecoveryNote, Recovered, Store, StoreError, StoreOptions};
+
+/// What `run` needs to know beside the plan.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The directory of the state.
+    pub state_dir: PathBuf,
+    /// How the store is opened.
+    pub store: StoreOptions,
+    /// The broker connections, all that the plan names among them.
+    pub connections: Vec<ConnectionSettings>,
+    /// The longest a change waits for its commit.
+    pub commit_interval: Duration,
+    /// `commit.mode = "periodic"`: publishes are acknowledged on receipt.
+    pub acknowledge_on_receipt: bool,
+    /// Keys with state, for each operator.
+    pub max_keys: usize,
+    /// QoS 0 messages that wait, in bytes.
+    pub qos0_limit_bytes: u64,
+    /// How long a shutdown waits for the last commit.
+    pub stop_patience: Duration,
+}
+
+/// A broker connection.
+#[derive(Clone, Debug)]
+pub struct ConnectionSettings {
+    /// Its name.
+    pub name: String,
+    /// Where and how.
+    pub endpoint: Endpoint,
+    /// The client id of the source connection; the forward connection appends `-out`.
+    pub client_id: String,
+    /// The window that is advertised to the broker.
+    pub receive_maximum: u16,
+    /// How long the broker keeps the session.
+    pub session_expiry: Duration,
+    /// Publishes in flight upstream.
+    pub in_flight: u16,
+    /// The bounds of the outbox.
+    pub outbox: OutboxLimits,
+    /// Which rows go upstream first.
+    pub drain: Drain,
+}
+
+/// Why `run` ended.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The state cannot be opened or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The state does not fit the pipeline.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
+    /// A thread could not be started.
+    #[error("a thread could not be started")]
+    Thread(#[source] std::io::Error),
+    /// The control socket could not be opened.
+    #[error("the control socket {} could not be opened", path.display())]
+    Control {
+        /// Its path.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// A file that a sink writes is not as the last commit left it.
+    #[error("{}: {detail}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        detail: String,
+    },
+}
+
+impl Settings {
+    /// What the engine needs to know.
+    pub fn engine_options(&self) -> EngineOptions {
+        let connections = self.connections.iter().map(|connection| ConnectionOptions {
+            name: connection.name.to_compact_string(),
+            receive_maximum: connection.receive_maximum,
+            outbox: connection.outbox,
+        });
+        EngineOptions { max_keys: self.max_keys, connections: connections.collect() }
+    }
+
+    /// The source connections: those that some table reads from.
+    fn sources(&self, engine: &Engine) -> Vec<SourceOptions> {
+        let plan = engine.plan();
+        let subscriptions = |name: &str| -> Vec<Subscription> {
+            let sources = plan.sources.iter().enumerate();
+            let of_connection = sources.filter_map(|(id, source)| match &source.connector {
+                SourceConnector::Mqtt { connection, filters, qos, retained }
+                    if connection == name =>
+                {
+                    Some(Subscription {
+                        source: source.name.to_string(),
+                        id: engine.subscription_id(SourceId(id)),
+                        filters: filters.clone(),
+                        qos: *qos,
+                        retained: *retained,
+                    })
+                }
+                _ => None,
+            });
+            of_connection.collect()
+        };
+        let connections = self.connections.iter().enumerate().map(|(at, connection)| SourceOptions {
+            name: connection.name.clone(),
+            connection: at,
+            endpoint: connection.endpoint.clone(),
+            client_id: connection.client_id.clone(),
+            receive_maximum: connection.receive_maximum,
+            session_expiry: connection.session_expiry,
+            qos0_limit_bytes: self.qos0_limit_bytes,
+            acknowledge_on_receipt: self.acknowledge_on_receipt,
+            subscriptions: subscriptions(&connection.name),
+        });
+        connections.filter(|options| !options.subscriptions.is_empty()).collect()
+    }
+
+    /// The forward connections by connection: those that some query writes to, or whose outbox is not empty.
+    fn forwards(&self, engine: &Engine) -> Vec<Option<(ForwardOptions, Drain)>> {
+        let written = |name: &str| {
+            engine.plan().sinks.iter().any(|sink| match &sink.connector {
+                SinkConnector::Mqtt { connection, .. } => connection == name,
+                _ => false,
+            })
+        };
+        let connections = self.connections.iter().enumerate().map(|(at, connection)| {
+            let wanted = written(&connection.name) || engine.outbox_rows(at) > 0;
+            wanted.then(|| {
+                let options = ForwardOptions {
+                    name: connection.name.clone(),
+                    connection: at,
+                    endpoint: connection.endpoint.clone(),
+                    client_id: format!("{}-out", connection.client_id),
+                    in_flight: connection.in_flight,
+                };
+                (options, connection.drain)
+            })
+        });
+        connections.collect()
+    }
+}
+
+/// Opens the state and makes an engine that goes on from it. Nothing is connected yet.
+fn restore(
+    plan: Arc<Plan>,
+    settings: &Settings,
+    reset: &[String],
+) -> Result<(Engine, Store), RunError> {
+    let (store, recovered) = Store::open(&settings.state_dir, &settings.store)?;
+    report(&recovered);
+    let mut engine = Engine::new(plan, &settings.engine_options());
+    if let Some(meta) = &recovered.meta {
+        let deltas: Vec<Vec<u8>> = recovered.deltas.into_iter().map(|(_, bytes)| bytes).collect();
+        let stored =
+            Stored { epoch: recovered.epoch, meta, base: &recovered.base, deltas: &deltas };
+        engine.restore(&stored, reset)?;
+    }
+    for chunk in &recovered.outbox {
+        match settings.connections.iter().position(|c| c.name == chunk.connection.as_str()) {
+            Some(at) => engine.outbox(at).restore(
+                chunk.first_number,
+                chunk.rows,
+                chunk.len_bytes,
+                chunk.appended_at_micros,
+            ),
+            None => warn!(
+                connection = %chunk.connection,
+                rows = chunk.rows,
+                "the outbox holds events for a connection that is not configured any more; they stay until it is"
+            ),
+        }
+    }
+    Ok((engine, store))
+}
+
+fn report(recovered: &Recovered) {
+    for note in &recovered.notes {
+        match note {
+            RecoveryNote::BallastFreed | RecoveryNote::NoBallast { .. } => warn!("{note}"),
+            _ => tracing::error!("{note}"),
+        }
+    }
+    if recovered.epoch > 0 {
+        info!(
+            epoch = recovered.epoch,
+            outbox_chunks = recovered.outbox.len(),
+            "going on from the stored state"
+        );
+    }
+}
+
+/// Cuts the files of `filesystem` sinks to what is committed: lines after it belong to an epoch that is not.
+fn settle_files(engine: &Engine) -> Result<(), RunError> {
+    for (id, sink) in engine.plan().sinks.iter().enumerate() {
+        let SinkConnector::Filesystem { path } = &sink.connector else { continue };
+        let path = PathBuf::from(path);
+        let committed = engine.file_bytes(crate::plan::SinkId(id));
+        let error = |detail: String| RunError::File { path: path.clone(), detail };
+        let length = match std::fs::metadata(&path) {
+            Ok(metadata) => metadata.len(),
+            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => 0,
+            Err(cause) => return Err(error(cause.to_string())),
+        };
+        if committed == 0 && length > 0 {
+            return Err(error(
+                "the file is not empty, but this query has not written to it yet; move it away".to_owned(),
+            ));
+        }
+        if length < committed {
+            warn!(path = %path.display(), committed, length, "the file is shorter than what was written to it");
+        } else if length > committed {
+            let cut = std::fs::OpenOptions::new().write(true).open(&path);
+            cut.and_then(|file| file.set_len(committed)).map_err(|cause| error(cause.to_string()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Runs a pipeline until `shutdown` resolves. Queries named in `reset` lose state that does not fit them any more.
+/// `ready` is called when the state is open and the connections are being made.
+pub async fn run(
+    plan: Arc<Plan>,
+    settings: Settings,
+    reset: &[String],
+    shutdown: impl Future<Output = ()> + Unpin,
+    ready: impl FnOnce(),
+) -> Result<(), RunError> {
+    let (engine, store) = restore(plan, &settings, reset)?;
+    settle_files(&engine)?;
+    let path = socket_path(&settings.state_dir);
+    let listener = control::listen(&settings.state_dir)
+        .map_err(|source| RunError::Control { path: path.clone(), source })?;
+    let (sender, commands) = tokio::sync::mpsc::channel(1);
+    let control = tokio::spawn(control::serve(listener, sender));
+    let driver = Driver::new(Arc::new(settings), SystemClock::start(), engine, store, commands)?;
+    ready();
+    let ended = driver.run(shutdown).await;
+    control.abort();
+    // The socket is removed so that a client is told at once that nobody listens.
+    let _ = std::fs::remove_file(path);
+    ended
+}
