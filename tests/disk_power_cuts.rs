@@ -280,7 +280,7 @@ fn one_gateway(seed: u64) -> usize {
                 ) {
                     shared.failures.push(failure);
                 }
-                if shared.random.once_in(20) {
+                if shared.allowed.len() == 2 && shared.random.once_in(20) {
                     shared.next_life = Some(image);
                 }
             }
@@ -296,15 +296,12 @@ fn one_gateway(seed: u64) -> usize {
         let (mut store, _) = open(&disk, &mut random)
             .unwrap_or_else(|error| panic!("HEADWATER_SEED={seed}, life {life}: {error}"));
         survive("opening");
+        let mut crash = None;
         for _ in 0..EPOCHS {
             let commit = model.random_commit(&mut random);
             let next = model.after(&commit);
-            // An image kept for the next life must be of this moment, or the model would not know it.
-            {
-                let mut shared = shared.lock().expect("no one panics with it");
-                shared.allowed = vec![model.clone(), next.clone()];
-                shared.next_life = None;
-            }
+            shared.lock().expect("no one panics with it").allowed =
+                vec![model.clone(), next.clone()];
             store.commit(&commit).unwrap_or_else(|error| {
                 panic!(
                     "HEADWATER_SEED={seed}, life {life}, epoch {}: {error}",
@@ -313,28 +310,20 @@ fn one_gateway(seed: u64) -> usize {
             });
             survive(&format!("epoch {}", commit.epoch));
             let mut shared = shared.lock().expect("no one panics with it");
-            if shared.next_life.is_some() && random.once_in(3) {
+            let cut = shared.next_life.take().filter(|_| random.once_in(3));
+            if let Some(image) = cut {
+                crash = Some((image, shared.allowed.clone()));
                 break;
             }
             shared.allowed = vec![next.clone()];
             drop(shared);
             model = next;
         }
-        let crash = shared
-            .lock()
-            .expect("no one panics with it")
-            .next_life
-            .take();
-        let allowed = shared
-            .lock()
-            .expect("no one panics with it")
-            .allowed
-            .clone();
         drop(store);
         survive("closing");
         disk.unwatch();
         images += shared.lock().expect("no one panics with it").images;
-        if let Some(image) = crash {
+        if let Some((image, allowed)) = crash {
             let copy = Disk::holding(image.clone());
             let mut quiet = Random(1); // which does not go on from there
             model = check(&copy, &allowed, &mut quiet)

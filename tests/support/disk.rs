@@ -7,10 +7,10 @@ use headwater::store::StorageBackend;
 
 /// SplitMix64: small, seeded, the same everywhere.
 #[derive(Clone, Debug)]
-pub struct Random(pub u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -19,16 +19,16 @@ impl Random {
     }
 
     /// A number below `bound`.
-    pub fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         (self.next() % bound as u64) as usize
     }
 
     /// True once in `n`.
-    pub fn once_in(&mut self, n: usize) -> bool {
+    pub(crate) fn once_in(&mut self, n: usize) -> bool {
         self.below(n) == 0
     }
 
-    pub fn bytes(&mut self, len: usize) -> Vec<u8> {
+    pub(crate) fn bytes(&mut self, len: usize) -> Vec<u8> {
         (0..len).map(|_| self.next() as u8).collect()
     }
 }
@@ -41,11 +41,11 @@ enum Pending {
 }
 
 /// What is called before each flush takes effect, with a way to make the images a power cut may leave.
-pub type OnFlush = Box<dyn FnMut(&Cut<'_>) + Send>;
+pub(crate) type OnFlush = Box<dyn FnMut(&Cut<'_>) + Send>;
 
 /// The moment of a flush.
 #[derive(Debug)]
-pub struct Cut<'d> {
+pub(crate) struct Cut<'d> {
     durable: &'d [u8],
     pending: &'d [Pending],
 }
@@ -53,7 +53,7 @@ pub struct Cut<'d> {
 impl Cut<'_> {
     /// One image that may be left: each unflushed write is there, lost or torn, and they reached the disk in any order. The
     /// length of the file changes before or after the data. Only bytes that were being written are at risk.
-    pub fn image(&self, random: &mut Random) -> Vec<u8> {
+    pub(crate) fn image(&self, random: &mut Random) -> Vec<u8> {
         let mut image = self.durable.to_vec();
         let mut order: Vec<usize> = (0..self.pending.len()).collect();
         // Half of the images in the order written: a clean prefix is a likely cut, too.
@@ -123,11 +123,11 @@ struct Inner {
 
 /// The disk; clones are the same one.
 #[derive(Clone, Default)]
-pub struct Disk(Arc<Mutex<Inner>>);
+pub(crate) struct Disk(Arc<Mutex<Inner>>);
 
 impl Disk {
     /// A disk that holds `image`, all of it flushed.
-    pub fn holding(image: Vec<u8>) -> Self {
+    pub(crate) fn holding(image: Vec<u8>) -> Self {
         Self(Arc::new(Mutex::new(Inner {
             live: image.clone(),
             durable: image,
@@ -136,12 +136,12 @@ impl Disk {
     }
 
     /// Calls `on_flush` from now on.
-    pub fn watch(&self, on_flush: OnFlush) {
+    pub(crate) fn watch(&self, on_flush: OnFlush) {
         self.with(|disk| disk.on_flush = Some(on_flush));
     }
 
     /// Calls nobody from now on.
-    pub fn unwatch(&self) {
+    pub(crate) fn unwatch(&self) {
         self.with(|disk| disk.on_flush = None);
     }
 
