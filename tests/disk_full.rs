@@ -203,7 +203,8 @@ fn it_goes_on_when_space_returns() {
     // Another program takes all of the disk.
     let hog = dir.join("hog");
     let mut file = fs::File::create(&hog).expect("a file can be made");
-    while file.write_all(&[0x5a; 65_536]).is_ok() {}
+    let block = vec![0x5a; 65_536];
+    while file.write_all(&block).is_ok() {}
     let _ = file.sync_all();
     let mut epoch = 1;
     let mut freed = 0;

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 
 use disk::{Disk, Random};
 use headwater::store::{
-    DeadLetter, EpochCommit, OutboxChunk, Recovered, StateWrite, Store, StoreOptions,
+    DeadLetter, EpochCommit, OutboxChunk, Recovered, StateWrite, Store, StoreError, StoreOptions,
 };
 
 const SEEDS: u64 = 16;
@@ -332,4 +332,59 @@ fn one_gateway(seed: u64) -> usize {
         }
     }
     images
+}
+
+/// After an I/O error, given the same commit again, the store must say `Ok` and hold the epoch once, wherever the error was.
+#[test]
+fn a_commit_given_again_after_an_io_error_takes_effect_once() {
+    let mut failed = [0; 2];
+    for seed in 0..40 {
+        let mut random = Random(seed);
+        let disk = Disk::default();
+        let (mut store, _) = open(&disk, &mut random).expect("an empty disk opens");
+        let mut model = Model::default();
+        for after in 0..40 {
+            let commit = model.random_commit(&mut random);
+            let kind =
+                [std::io::ErrorKind::Other, std::io::ErrorKind::StorageFull][random.below(2)];
+            disk.fail(after / 2, kind, random.clone());
+            let first = store.commit(&commit);
+            let had_failed = disk.mend();
+            model = model.after(&commit);
+            let place = || format!("seed {seed}, failure after {after}: {first:?}");
+            match &first {
+                Ok(_) => assert!(!had_failed, "{}", place()),
+                Err(StoreError::DiskFull {
+                    ballast_freed: false,
+                    ..
+                }) => failed[0] += 1,
+                Err(StoreError::Io { .. }) => failed[1] += 1,
+                Err(_) => panic!("{}", place()),
+            }
+            if first.is_err() {
+                store
+                    .commit(&commit)
+                    .unwrap_or_else(|error| panic!("{}: again: {error}", place()));
+            }
+            let totals = (
+                store.epoch(),
+                store.totals().outbox_chunks,
+                store.totals().dead_letters,
+            );
+            assert_eq!(
+                totals,
+                (
+                    model.epoch,
+                    model.outbox.len() as u64,
+                    model.dead.len() as u64
+                ),
+                "{}",
+                place()
+            );
+        }
+        drop(store);
+        check(&disk, &[model], &mut random).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+    }
+    println!("{failed:?} commits met a full or a failing disk");
+    assert!(failed.iter().all(|n| *n > 200), "{failed:?}");
 }

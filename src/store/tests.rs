@@ -249,10 +249,11 @@ fn the_oldest_dead_letters_go_first_and_ids_are_never_reused() {
 
 #[test]
 fn a_file_that_does_not_open_is_kept_and_the_fallback_takes_its_place() {
-    let damages: [(&str, fn(&Path)); 5] = [
+    type Damage = (&'static str, fn(&Path));
+    let damages: [Damage; 5] = [
         ("emptied", |path| fs::write(path, b"").unwrap()),
         ("not a database", |path| {
-            fs::write(path, [7; 9_000]).unwrap()
+            fs::write(path, [7; 9_000]).unwrap();
         }),
         ("cut off", |path| {
             OpenOptions::new()
@@ -260,7 +261,7 @@ fn a_file_that_does_not_open_is_kept_and_the_fallback_takes_its_place() {
                 .open(path)
                 .unwrap()
                 .set_len(8_192)
-                .unwrap()
+                .unwrap();
         }),
         ("header zeroed", |path| {
             OpenOptions::new()
@@ -268,7 +269,7 @@ fn a_file_that_does_not_open_is_kept_and_the_fallback_takes_its_place() {
                 .open(path)
                 .unwrap()
                 .write_all_at(&[0; 4_096], 0)
-                .unwrap()
+                .unwrap();
         }),
         ("pages overwritten", |path| {
             let file = OpenOptions::new().write(true).open(path).unwrap();
@@ -294,7 +295,7 @@ fn a_file_that_does_not_open_is_kept_and_the_fallback_takes_its_place() {
         drop(store);
         let path = dir.path().join("headwater.redb");
         damage(&path);
-        let damaged = fs::read(&path).unwrap();
+        let kept = fs::read(&path).unwrap();
 
         let (mut store, recovered) = open(dir.path());
         assert_filled(&mut store, &recovered);
@@ -316,7 +317,7 @@ fn a_file_that_does_not_open_is_kept_and_the_fallback_takes_its_place() {
             "{name}"
         );
         if name != "pages overwritten" && name != "header zeroed" && name != "cut off" {
-            assert!(fs::read(to).unwrap() == damaged, "{name}");
+            assert!(fs::read(to).unwrap() == kept, "{name}");
         }
         // It goes on from the fallback's epoch, and no id that the lost file may have given out is given again.
         let stats = store
@@ -529,7 +530,7 @@ fn a_small_epoch_costs_few_bytes_of_flash() {
                 ..delta(epoch, b"")
             },
             1 => delta(epoch, &[1; 200]),
-            2 => delta(epoch, &[1; 20_000]),
+            2 => delta(epoch, &vec![1; 20_000]),
             _ => EpochCommit {
                 outbox_append: vec![chunk("cloud", epoch, &[2; 1_000])],
                 ..delta(epoch, &[1; 200])

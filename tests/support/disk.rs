@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use headwater::store::StorageBackend;
 
-/// SplitMix64: small, seeded, the same everywhere.
+/// The generator `SplitMix64`: small, seeded, the same everywhere.
 #[derive(Clone, Debug)]
 pub(crate) struct Random(pub(crate) u64);
 
@@ -119,6 +119,26 @@ struct Inner {
     durable: Vec<u8>,
     pending: Vec<Pending>,
     on_flush: Option<OnFlush>,
+    /// How many operations still succeed, how the next one fails, and what the failed flush leaves.
+    failure: Option<(usize, io::ErrorKind, Random)>,
+    has_failed: bool,
+}
+
+impl Inner {
+    /// The error that this operation has to give.
+    fn fail(&mut self) -> io::Result<()> {
+        match &mut self.failure {
+            None => Ok(()),
+            Some((0, kind, _)) => {
+                self.has_failed = true;
+                Err((*kind).into())
+            }
+            Some((left, ..)) => {
+                *left -= 1;
+                Ok(())
+            }
+        }
+    }
 }
 
 /// The disk; clones are the same one.
@@ -143,6 +163,32 @@ impl Disk {
     /// Calls nobody from now on.
     pub(crate) fn unwatch(&self) {
         self.with(|disk| disk.on_flush = None);
+    }
+
+    /// From the `after`-th write, resize or flush on, all fail.
+    #[allow(dead_code, reason = "each test uses its part of the disk")]
+    pub(crate) fn fail(&self, after: usize, kind: io::ErrorKind, random: Random) {
+        self.with(|disk| disk.failure = Some((after, kind, random)));
+    }
+
+    /// The disk works again. What was not flushed is there, lost or torn: the page cache is gone. Whether it had failed.
+    #[allow(dead_code, reason = "each test uses its part of the disk")]
+    pub(crate) fn mend(&self) -> bool {
+        self.with(|disk| {
+            let failure = disk.failure.take();
+            let Some((.., mut random)) = failure.filter(|_| std::mem::take(&mut disk.has_failed))
+            else {
+                return false;
+            };
+            let image = Cut {
+                durable: &disk.durable,
+                pending: &disk.pending,
+            }
+            .image(&mut random);
+            disk.pending.clear();
+            (disk.live, disk.durable) = (image.clone(), image);
+            true
+        })
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut Inner) -> T) -> T {
@@ -175,14 +221,16 @@ impl StorageBackend for Disk {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.with(|disk| {
+            disk.fail()?;
             disk.live.resize(len as usize, 0);
             disk.pending.push(Pending::SetLen(len as usize));
-        });
-        Ok(())
+            Ok(())
+        })
     }
 
     fn sync_data(&self) -> io::Result<()> {
         self.with(|disk| {
+            disk.fail()?;
             let mut on_flush = disk.on_flush.take();
             if let Some(on_flush) = &mut on_flush {
                 on_flush(&Cut {
@@ -198,16 +246,17 @@ impl StorageBackend for Disk {
                     Pending::Write(offset, data) => put(&mut disk.durable, offset, &data),
                 }
             }
-        });
-        Ok(())
+            Ok(())
+        })
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.with(|disk| {
+            disk.fail()?;
             put(&mut disk.live, offset as usize, data);
             disk.pending
                 .push(Pending::Write(offset as usize, data.to_vec()));
-        });
-        Ok(())
+            Ok(())
+        })
     }
 }
