@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 
 use disk::{Disk, Random};
 use headwater::store::{
-    DeadLetter, EpochCommit, OutboxChunk, Recovered, StateWrite, Store, StoreOptions,
+    DeadLetter, EpochCommit, OutboxChunk, Recovered, StateWrite, Store, StoreError, StoreOptions,
 };
 
 const SEEDS: u64 = 16;
@@ -280,7 +280,7 @@ fn one_gateway(seed: u64) -> usize {
                 ) {
                     shared.failures.push(failure);
                 }
-                if shared.random.once_in(20) {
+                if shared.allowed.len() == 2 && shared.random.once_in(20) {
                     shared.next_life = Some(image);
                 }
             }
@@ -296,15 +296,12 @@ fn one_gateway(seed: u64) -> usize {
         let (mut store, _) = open(&disk, &mut random)
             .unwrap_or_else(|error| panic!("HEADWATER_SEED={seed}, life {life}: {error}"));
         survive("opening");
+        let mut crash = None;
         for _ in 0..EPOCHS {
             let commit = model.random_commit(&mut random);
             let next = model.after(&commit);
-            // An image kept for the next life must be of this moment, or the model would not know it.
-            {
-                let mut shared = shared.lock().expect("no one panics with it");
-                shared.allowed = vec![model.clone(), next.clone()];
-                shared.next_life = None;
-            }
+            shared.lock().expect("no one panics with it").allowed =
+                vec![model.clone(), next.clone()];
             store.commit(&commit).unwrap_or_else(|error| {
                 panic!(
                     "HEADWATER_SEED={seed}, life {life}, epoch {}: {error}",
@@ -313,28 +310,20 @@ fn one_gateway(seed: u64) -> usize {
             });
             survive(&format!("epoch {}", commit.epoch));
             let mut shared = shared.lock().expect("no one panics with it");
-            if shared.next_life.is_some() && random.once_in(3) {
+            let cut = shared.next_life.take().filter(|_| random.once_in(3));
+            if let Some(image) = cut {
+                crash = Some((image, shared.allowed.clone()));
                 break;
             }
             shared.allowed = vec![next.clone()];
             drop(shared);
             model = next;
         }
-        let crash = shared
-            .lock()
-            .expect("no one panics with it")
-            .next_life
-            .take();
-        let allowed = shared
-            .lock()
-            .expect("no one panics with it")
-            .allowed
-            .clone();
         drop(store);
         survive("closing");
         disk.unwatch();
         images += shared.lock().expect("no one panics with it").images;
-        if let Some(image) = crash {
+        if let Some((image, allowed)) = crash {
             let copy = Disk::holding(image.clone());
             let mut quiet = Random(1); // which does not go on from there
             model = check(&copy, &allowed, &mut quiet)
@@ -343,4 +332,59 @@ fn one_gateway(seed: u64) -> usize {
         }
     }
     images
+}
+
+/// After an I/O error, given the same commit again, the store must say `Ok` and hold the epoch once, wherever the error was.
+#[test]
+fn a_commit_given_again_after_an_io_error_takes_effect_once() {
+    let mut failed = [0; 2];
+    for seed in 0..40 {
+        let mut random = Random(seed);
+        let disk = Disk::default();
+        let (mut store, _) = open(&disk, &mut random).expect("an empty disk opens");
+        let mut model = Model::default();
+        for after in 0..40 {
+            let commit = model.random_commit(&mut random);
+            let kind =
+                [std::io::ErrorKind::Other, std::io::ErrorKind::StorageFull][random.below(2)];
+            disk.fail(after / 2, kind, random.clone());
+            let first = store.commit(&commit);
+            let had_failed = disk.mend();
+            model = model.after(&commit);
+            let place = || format!("seed {seed}, failure after {after}: {first:?}");
+            match &first {
+                Ok(_) => assert!(!had_failed, "{}", place()),
+                Err(StoreError::DiskFull {
+                    ballast_freed: false,
+                    ..
+                }) => failed[0] += 1,
+                Err(StoreError::Io { .. }) => failed[1] += 1,
+                Err(_) => panic!("{}", place()),
+            }
+            if first.is_err() {
+                store
+                    .commit(&commit)
+                    .unwrap_or_else(|error| panic!("{}: again: {error}", place()));
+            }
+            let totals = (
+                store.epoch(),
+                store.totals().outbox_chunks,
+                store.totals().dead_letters,
+            );
+            assert_eq!(
+                totals,
+                (
+                    model.epoch,
+                    model.outbox.len() as u64,
+                    model.dead.len() as u64
+                ),
+                "{}",
+                place()
+            );
+        }
+        drop(store);
+        check(&disk, &[model], &mut random).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+    }
+    println!("{failed:?} commits met a full or a failing disk");
+    assert!(failed.iter().all(|n| *n > 200), "{failed:?}");
 }

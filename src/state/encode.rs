@@ -224,8 +224,7 @@ mod tests {
             encoder
                 .as_slice()
                 .iter()
-                .map(|b| format!("{b:02x}"))
-                .collect::<String>()
+                .fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
         };
         assert_eq!(hex(&|e| e.u64(300)), "ac02");
         assert_eq!(hex(&|e| e.u64(u64::MAX)), "ffffffffffffffffff01");

@@ -104,6 +104,7 @@ pub(super) mod tests {
     }
 
     /// The reference: equality as GROUP BY has it.
+    #[expect(clippy::float_cmp, reason = "a key is equal or it is not")]
     fn same_key(a: &Value, b: &Value) -> bool {
         match (a, b) {
             (Value::Float(a), Value::Float(b)) => a == b || (a.is_nan() && b.is_nan()),

@@ -33,8 +33,8 @@ impl Meter {
             (Fault::Io(error), Some(Fault::Io(_))) if error.raw_os_error().is_some() => {
                 Fault::Io(error)
             }
-            (Fault::Io(_) | Fault::Damaged(_), Some(first @ (Fault::Full | Fault::Io(_)))) => first,
-            (Fault::Io(_), Some(first @ Fault::Damaged(_))) => first,
+            (Fault::Io(_), Some(first))
+            | (Fault::Damaged(_), Some(first @ (Fault::Full | Fault::Io(_)))) => first,
             (fault, _) => fault,
         }
     }

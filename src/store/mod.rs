@@ -54,6 +54,8 @@ mod files;
 mod ledger;
 mod open;
 mod record;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 

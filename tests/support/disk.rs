@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use headwater::store::StorageBackend;
 
-/// SplitMix64: small, seeded, the same everywhere.
+/// The generator `SplitMix64`: small, seeded, the same everywhere.
 #[derive(Clone, Debug)]
-pub struct Random(pub u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -19,16 +19,16 @@ impl Random {
     }
 
     /// A number below `bound`.
-    pub fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         (self.next() % bound as u64) as usize
     }
 
     /// True once in `n`.
-    pub fn once_in(&mut self, n: usize) -> bool {
+    pub(crate) fn once_in(&mut self, n: usize) -> bool {
         self.below(n) == 0
     }
 
-    pub fn bytes(&mut self, len: usize) -> Vec<u8> {
+    pub(crate) fn bytes(&mut self, len: usize) -> Vec<u8> {
         (0..len).map(|_| self.next() as u8).collect()
     }
 }
@@ -41,11 +41,11 @@ enum Pending {
 }
 
 /// What is called before each flush takes effect, with a way to make the images a power cut may leave.
-pub type OnFlush = Box<dyn FnMut(&Cut<'_>) + Send>;
+pub(crate) type OnFlush = Box<dyn FnMut(&Cut<'_>) + Send>;
 
 /// The moment of a flush.
 #[derive(Debug)]
-pub struct Cut<'d> {
+pub(crate) struct Cut<'d> {
     durable: &'d [u8],
     pending: &'d [Pending],
 }
@@ -53,7 +53,7 @@ pub struct Cut<'d> {
 impl Cut<'_> {
     /// One image that may be left: each unflushed write is there, lost or torn, and they reached the disk in any order. The
     /// length of the file changes before or after the data. Only bytes that were being written are at risk.
-    pub fn image(&self, random: &mut Random) -> Vec<u8> {
+    pub(crate) fn image(&self, random: &mut Random) -> Vec<u8> {
         let mut image = self.durable.to_vec();
         let mut order: Vec<usize> = (0..self.pending.len()).collect();
         // Half of the images in the order written: a clean prefix is a likely cut, too.
@@ -119,15 +119,35 @@ struct Inner {
     durable: Vec<u8>,
     pending: Vec<Pending>,
     on_flush: Option<OnFlush>,
+    /// How many operations still succeed, how the next one fails, and what the failed flush leaves.
+    failure: Option<(usize, io::ErrorKind, Random)>,
+    has_failed: bool,
+}
+
+impl Inner {
+    /// The error that this operation has to give.
+    fn fail(&mut self) -> io::Result<()> {
+        match &mut self.failure {
+            None => Ok(()),
+            Some((0, kind, _)) => {
+                self.has_failed = true;
+                Err((*kind).into())
+            }
+            Some((left, ..)) => {
+                *left -= 1;
+                Ok(())
+            }
+        }
+    }
 }
 
 /// The disk; clones are the same one.
 #[derive(Clone, Default)]
-pub struct Disk(Arc<Mutex<Inner>>);
+pub(crate) struct Disk(Arc<Mutex<Inner>>);
 
 impl Disk {
     /// A disk that holds `image`, all of it flushed.
-    pub fn holding(image: Vec<u8>) -> Self {
+    pub(crate) fn holding(image: Vec<u8>) -> Self {
         Self(Arc::new(Mutex::new(Inner {
             live: image.clone(),
             durable: image,
@@ -136,13 +156,39 @@ impl Disk {
     }
 
     /// Calls `on_flush` from now on.
-    pub fn watch(&self, on_flush: OnFlush) {
+    pub(crate) fn watch(&self, on_flush: OnFlush) {
         self.with(|disk| disk.on_flush = Some(on_flush));
     }
 
     /// Calls nobody from now on.
-    pub fn unwatch(&self) {
+    pub(crate) fn unwatch(&self) {
         self.with(|disk| disk.on_flush = None);
+    }
+
+    /// From the `after`-th write, resize or flush on, all fail.
+    #[allow(dead_code, reason = "each test uses its part of the disk")]
+    pub(crate) fn fail(&self, after: usize, kind: io::ErrorKind, random: Random) {
+        self.with(|disk| disk.failure = Some((after, kind, random)));
+    }
+
+    /// The disk works again. What was not flushed is there, lost or torn: the page cache is gone. Whether it had failed.
+    #[allow(dead_code, reason = "each test uses its part of the disk")]
+    pub(crate) fn mend(&self) -> bool {
+        self.with(|disk| {
+            let failure = disk.failure.take();
+            let Some((.., mut random)) = failure.filter(|_| std::mem::take(&mut disk.has_failed))
+            else {
+                return false;
+            };
+            let image = Cut {
+                durable: &disk.durable,
+                pending: &disk.pending,
+            }
+            .image(&mut random);
+            disk.pending.clear();
+            (disk.live, disk.durable) = (image.clone(), image);
+            true
+        })
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut Inner) -> T) -> T {
@@ -175,14 +221,16 @@ impl StorageBackend for Disk {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.with(|disk| {
+            disk.fail()?;
             disk.live.resize(len as usize, 0);
             disk.pending.push(Pending::SetLen(len as usize));
-        });
-        Ok(())
+            Ok(())
+        })
     }
 
     fn sync_data(&self) -> io::Result<()> {
         self.with(|disk| {
+            disk.fail()?;
             let mut on_flush = disk.on_flush.take();
             if let Some(on_flush) = &mut on_flush {
                 on_flush(&Cut {
@@ -198,16 +246,17 @@ impl StorageBackend for Disk {
                     Pending::Write(offset, data) => put(&mut disk.durable, offset, &data),
                 }
             }
-        });
-        Ok(())
+            Ok(())
+        })
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.with(|disk| {
+            disk.fail()?;
             put(&mut disk.live, offset as usize, data);
             disk.pending
                 .push(Pending::Write(offset as usize, data.to_vec()));
-        });
-        Ok(())
+            Ok(())
+        })
     }
 }

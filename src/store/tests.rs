@@ -1,0 +1,555 @@
+//! The store in a real directory: what it leaves there, and how it opens what it finds.
+
+use std::fs::{self, OpenOptions};
+use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::Path;
+
+use super::*;
+
+fn options() -> StoreOptions {
+    StoreOptions {
+        ballast_bytes: 64 << 10,
+        ..StoreOptions::default()
+    }
+}
+
+fn open(dir: &Path) -> (Store, Recovered) {
+    Store::open(dir, &options()).unwrap()
+}
+
+fn delta(epoch: u64, bytes: &[u8]) -> EpochCommit {
+    EpochCommit {
+        epoch,
+        state: StateWrite::Delta(bytes.to_vec()),
+        meta: epoch.to_le_bytes().to_vec(),
+        ..EpochCommit::default()
+    }
+}
+
+fn chunk(connection: &str, first_number: u64, bytes: &[u8]) -> OutboxChunk {
+    OutboxChunk {
+        connection: connection.into(),
+        first_number,
+        rows: 2,
+        appended_at_micros: 7,
+        bytes: bytes.to_vec(),
+    }
+}
+
+fn letter(payload: &[u8]) -> DeadLetter {
+    DeadLetter {
+        reason: "late".into(),
+        payload: payload.to_vec(),
+        ..DeadLetter::default()
+    }
+}
+
+/// Three epochs with something of everything.
+fn fill(store: &mut Store) {
+    store
+        .commit(&EpochCommit {
+            state: StateWrite::Snapshot(vec![b"base".to_vec(), vec![]]),
+            ..delta(1, b"")
+        })
+        .unwrap();
+    store
+        .commit(&EpochCommit {
+            outbox_append: vec![chunk("cloud", 1, b"rows"), chunk("cloud", 3, b"more")],
+            ..delta(2, b"two")
+        })
+        .unwrap();
+    store
+        .commit(&EpochCommit {
+            dead_append: vec![letter(b"first"), letter(b"second")],
+            outbox_remove: vec![("cloud".into(), 3)],
+            ..delta(3, b"three")
+        })
+        .unwrap();
+}
+
+fn assert_filled(store: &mut Store, recovered: &Recovered) {
+    assert_eq!(recovered.epoch, 3);
+    assert_eq!(
+        recovered.meta.as_deref(),
+        Some(3u64.to_le_bytes().as_slice())
+    );
+    assert_eq!(recovered.base, [b"base".to_vec(), vec![]]);
+    assert_eq!(
+        recovered.deltas,
+        [(2, b"two".to_vec()), (3, b"three".to_vec())]
+    );
+    let index = OutboxIndex {
+        connection: "cloud".into(),
+        first_number: 1,
+        rows: 2,
+        len_bytes: 4,
+        appended_at_micros: 7,
+    };
+    assert_eq!(recovered.outbox, [index]);
+    assert_eq!(store.read_outbox("cloud", 1).unwrap(), b"rows");
+    let letters = store.dead_letters_after(0, 10).unwrap();
+    assert_eq!(
+        letters
+            .iter()
+            .map(|(_, letter)| letter.payload.as_slice())
+            .collect::<Vec<_>>(),
+        [b"first".as_slice(), b"second"]
+    );
+}
+
+#[test]
+fn what_was_committed_is_there_after_reopening() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, recovered) = open(dir.path());
+    assert_eq!(recovered, Recovered::default());
+    fill(&mut store);
+    drop(store);
+    let (mut store, recovered) = open(dir.path());
+    assert!(recovered.notes.is_empty());
+    assert_filled(&mut store, &recovered);
+    assert!(matches!(
+        store.read_outbox("cloud", 3),
+        Err(StoreError::Missing { .. })
+    ));
+}
+
+#[test]
+fn files_are_for_the_owner_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("deep/state");
+    let (mut store, _) = open(&state);
+    store.export_fallback().unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&state), 0o700);
+    let mut names: Vec<_> = fs::read_dir(&state)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    names.sort();
+    assert!(names.iter().all(|path| mode(path) == 0o600), "{names:?}");
+    assert_eq!(
+        names
+            .iter()
+            .map(|p| p.file_name().unwrap().to_str().unwrap())
+            .collect::<Vec<_>>(),
+        ["ballast", "headwater.redb", "lock", "state.fallback"]
+    );
+}
+
+#[test]
+fn a_second_process_is_told_which_directory_is_in_use() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_store, _) = open(dir.path());
+    let error = Store::open(dir.path(), &options()).unwrap_err();
+    assert!(matches!(error, StoreError::Locked { .. }));
+    assert!(
+        error.to_string().contains(dir.path().to_str().unwrap()),
+        "{error}"
+    );
+}
+
+#[test]
+fn epochs_follow_each_other_and_chunks_do_not_overwrite() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path());
+    fill(&mut store);
+    for epoch in [0, 3, 5] {
+        assert!(matches!(
+            store.commit(&delta(epoch, b"")),
+            Err(StoreError::Misuse { .. })
+        ));
+    }
+    let twice = EpochCommit {
+        outbox_append: vec![chunk("cloud", 1, b"other")],
+        ..delta(4, b"lost")
+    };
+    assert!(matches!(
+        store.commit(&twice),
+        Err(StoreError::Misuse { .. })
+    ));
+    assert_eq!(store.epoch(), 3);
+    let replaced = EpochCommit {
+        outbox_remove: vec![("cloud".into(), 1)],
+        ..twice
+    };
+    store.commit(&replaced).unwrap();
+    assert_eq!(store.read_outbox("cloud", 1).unwrap(), b"other");
+}
+
+#[test]
+fn the_oldest_dead_letters_go_first_and_ids_are_never_reused() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = StoreOptions {
+        dead_letters_limit_count: 3,
+        dead_letters_limit_bytes: 100,
+        ..options()
+    };
+    let (mut store, _) = Store::open(dir.path(), &options).unwrap();
+    let commit = |epoch, letters: Vec<DeadLetter>| EpochCommit {
+        dead_append: letters,
+        ..delta(epoch, b"")
+    };
+    let stats = store
+        .commit(&commit(1, (0..5).map(|i| letter(&[i])).collect()))
+        .unwrap();
+    assert_eq!(
+        (
+            stats.first_dead_letter_id,
+            stats.dead_letters_dropped,
+            stats.totals.dead_letters
+        ),
+        (1, 2, 3)
+    );
+    let ids = |store: &mut Store| {
+        store
+            .dead_letters_after(0, 9)
+            .unwrap()
+            .iter()
+            .map(|(id, _)| *id)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(ids(&mut store), [3, 4, 5]);
+    // By bytes: one that is larger than the limit takes all others with it, and goes too.
+    let stats = store.commit(&commit(2, vec![letter(&[0; 200])])).unwrap();
+    assert_eq!(
+        (
+            stats.dead_letters_dropped,
+            stats.totals.dead_letters,
+            stats.totals.dead_letter_bytes
+        ),
+        (4, 0, 0)
+    );
+    drop(store);
+    let (mut store, _) = Store::open(dir.path(), &options).unwrap();
+    let stats = store
+        .commit(&EpochCommit {
+            dead_remove: vec![7, 1],
+            ..commit(3, vec![letter(b"a"), letter(b"b"), letter(b"c")])
+        })
+        .unwrap();
+    assert_eq!(stats.first_dead_letter_id, 7);
+    assert_eq!(ids(&mut store), [7, 8, 9]);
+    assert_eq!(
+        store
+            .dead_letters_before(u64::MAX, 2)
+            .unwrap()
+            .iter()
+            .map(|(id, _)| *id)
+            .collect::<Vec<_>>(),
+        [9, 8]
+    );
+    assert_eq!(store.dead_letters_after(7, 1).unwrap()[0].0, 8);
+    assert_eq!(store.dead_letter(8).unwrap().payload, b"b");
+    assert!(matches!(
+        store.dead_letter(1),
+        Err(StoreError::Missing { .. })
+    ));
+}
+
+#[test]
+fn a_file_that_does_not_open_is_kept_and_the_fallback_takes_its_place() {
+    type Damage = (&'static str, fn(&Path));
+    let damages: [Damage; 5] = [
+        ("emptied", |path| fs::write(path, b"").unwrap()),
+        ("not a database", |path| {
+            fs::write(path, [7; 9_000]).unwrap();
+        }),
+        ("cut off", |path| {
+            OpenOptions::new()
+                .write(true)
+                .open(path)
+                .unwrap()
+                .set_len(8_192)
+                .unwrap();
+        }),
+        ("header zeroed", |path| {
+            OpenOptions::new()
+                .write(true)
+                .open(path)
+                .unwrap()
+                .write_all_at(&[0; 4_096], 0)
+                .unwrap();
+        }),
+        ("pages overwritten", |path| {
+            let file = OpenOptions::new().write(true).open(path).unwrap();
+            let len = file.metadata().unwrap().len();
+            file.write_all_at(&vec![0x55; len as usize - 4_096], 4_096)
+                .unwrap();
+        }),
+    ];
+    for (name, damage) in damages {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut store, _) = open(dir.path());
+        fill(&mut store);
+        let stats = store.export_fallback().unwrap().unwrap();
+        assert_eq!(
+            (
+                stats.epoch,
+                stats.outbox_left_out,
+                stats.dead_letters_left_out
+            ),
+            (3, 0, 0)
+        );
+        store.commit(&delta(4, b"after the fallback")).unwrap();
+        drop(store);
+        let path = dir.path().join("headwater.redb");
+        damage(&path);
+        let kept = fs::read(&path).unwrap();
+
+        let (mut store, recovered) = open(dir.path());
+        assert_filled(&mut store, &recovered);
+        let [RecoveryNote::Quarantined { to, .. }, fell_back] = recovered.notes.as_slice() else {
+            panic!("{name}: {:?}", recovered.notes)
+        };
+        assert_eq!(
+            *fell_back,
+            RecoveryNote::FellBack {
+                epoch: 3,
+                outbox_left_out: 0,
+                dead_letters_left_out: 0
+            },
+            "{name}"
+        );
+        assert_eq!(
+            to.file_name().unwrap(),
+            "headwater.redb.corrupt-1",
+            "{name}"
+        );
+        if name != "pages overwritten" && name != "header zeroed" && name != "cut off" {
+            assert!(fs::read(to).unwrap() == kept, "{name}");
+        }
+        // It goes on from the fallback's epoch, and no id that the lost file may have given out is given again.
+        let stats = store
+            .commit(&EpochCommit {
+                dead_append: vec![letter(b"new")],
+                ..delta(4, b"again")
+            })
+            .unwrap();
+        assert!(stats.first_dead_letter_id > 1_000, "{name}");
+        drop(store);
+        assert!(open(dir.path()).1.notes.is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn without_a_fallback_it_refuses_to_start_and_says_how_to_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path());
+    fill(&mut store);
+    drop(store);
+    fs::write(dir.path().join("headwater.redb"), [7; 9_000]).unwrap();
+    // Also the second time, when the damaged file is no longer in the way.
+    for _ in 0..2 {
+        let error = Store::open(dir.path(), &options()).unwrap_err();
+        assert!(matches!(error, StoreError::Unopenable { .. }));
+        assert!(error.to_string().contains("move it away"), "{error}");
+    }
+    // A damaged fallback is none.
+    fs::write(dir.path().join("state.fallback"), b"hwfallbk\x01garbage").unwrap();
+    assert!(matches!(
+        Store::open(dir.path(), &options()),
+        Err(StoreError::Unopenable { .. })
+    ));
+}
+
+#[test]
+fn a_crash_between_quarantine_and_restoring_is_made_good() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path());
+    fill(&mut store);
+    store.export_fallback().unwrap();
+    drop(store);
+    fs::rename(
+        dir.path().join("headwater.redb"),
+        dir.path().join("headwater.redb.corrupt-1"),
+    )
+    .unwrap();
+    fs::write(dir.path().join("headwater.redb.new"), b"half written").unwrap();
+    let (mut store, recovered) = open(dir.path());
+    assert_filled(&mut store, &recovered);
+    assert!(matches!(
+        recovered.notes.as_slice(),
+        [RecoveryNote::FellBack { epoch: 3, .. }]
+    ));
+    assert!(!dir.path().join("headwater.redb.new").exists());
+}
+
+#[test]
+fn every_flipped_byte_is_found_or_harmless() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path());
+    fill(&mut store);
+    store.export_fallback().unwrap();
+    drop(store);
+    let path = dir.path().join("headwater.redb");
+    let image = fs::read(&path).unwrap();
+    let used: Vec<usize> = (0..image.len()).filter(|at| image[*at] != 0).collect();
+    for verify_pages in [true, false] {
+        for at in used.iter().step_by(used.len() / 150) {
+            let mut damaged = image.clone();
+            damaged[*at] ^= 0x10;
+            fs::write(&path, &damaged).unwrap();
+            let (mut store, recovered) = Store::open(
+                dir.path(),
+                &StoreOptions {
+                    verify_pages,
+                    ..options()
+                },
+            )
+            .unwrap();
+            // Without the pages' checksums a rotten page of counters and tables can still be met later, but never as other data.
+            if recovered.epoch == 3 && !recovered.outbox.is_empty() {
+                assert_filled(&mut store, &recovered);
+            } else {
+                assert!(
+                    matches!(
+                        recovered.notes.as_slice(),
+                        [RecoveryNote::DamagedOutboxChunk { .. }]
+                    ),
+                    "byte {at}: {recovered:?}"
+                );
+            }
+            drop(store);
+            for n in 1..=MAX_QUARANTINED {
+                let _ = fs::remove_file(dir.path().join(format!("headwater.redb.corrupt-{n}")));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_fallback_with_a_flipped_byte_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path());
+    fill(&mut store);
+    store.export_fallback().unwrap();
+    let path = dir.path().join("state.fallback");
+    let intact = fs::read(&path).unwrap();
+    assert!(fallback::check(&path).unwrap().is_some());
+    for at in 0..intact.len() {
+        let mut damaged = intact.clone();
+        damaged[at] ^= 1;
+        fs::write(&path, &damaged).unwrap();
+        assert!(fallback::check(&path).is_err(), "byte {at}");
+        fs::write(&path, &intact[..at]).unwrap();
+        assert!(fallback::check(&path).is_err(), "cut at {at}");
+    }
+}
+
+#[test]
+fn a_newer_format_is_refused_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path());
+    fill(&mut store);
+    store.export_fallback().unwrap();
+    drop(store);
+    let path = dir.path().join("state.fallback");
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(&path)
+        .unwrap();
+    file.write_all_at(&[record::FORMAT + 1], 8).unwrap();
+    fs::rename(
+        dir.path().join("headwater.redb"),
+        dir.path().join("elsewhere"),
+    )
+    .unwrap();
+    let error = Store::open(dir.path(), &options()).unwrap_err();
+    assert!(matches!(error, StoreError::OtherFormat { .. }), "{error}");
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(0)).unwrap();
+    file.read_to_end(&mut bytes).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), bytes);
+}
+
+#[test]
+fn a_fallback_keeps_to_its_limit_and_says_what_was_left_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = StoreOptions {
+        fallback_limit_bytes: 5_000,
+        fallback_every_bytes: 3_000,
+        ..options()
+    };
+    let (mut store, _) = Store::open(dir.path(), &options).unwrap();
+    assert!(!store.fallback_is_due());
+    let outbox_append = (0..4)
+        .map(|n| chunk("cloud", n, &[n as u8; 1_500]))
+        .collect();
+    store
+        .commit(&EpochCommit {
+            outbox_append,
+            dead_append: vec![letter(&[1; 3_000]), letter(b"small")],
+            ..delta(1, &[0; 1_000])
+        })
+        .unwrap();
+    assert!(store.fallback_is_due());
+    let stats = store.export_fallback().unwrap().unwrap();
+    assert_eq!((stats.outbox_left_out, stats.dead_letters_left_out), (2, 1));
+    assert!(!store.fallback_is_due());
+    // The state itself does not fit: there is no new fallback, and the old one stays.
+    store.commit(&delta(2, &[0; 6_000])).unwrap();
+    assert_eq!(store.export_fallback().unwrap(), None);
+    drop(store);
+    fs::write(dir.path().join("headwater.redb"), b"").unwrap();
+    let (_store, recovered) = Store::open(dir.path(), &options).unwrap();
+    assert_eq!((recovered.epoch, recovered.outbox.len()), (1, 2));
+    assert!(recovered.notes.contains(&RecoveryNote::FellBack {
+        epoch: 1,
+        outbox_left_out: 2,
+        dead_letters_left_out: 1
+    }));
+}
+
+#[test]
+fn the_ballast_holds_real_space_and_comes_back() {
+    use std::os::unix::fs::MetadataExt;
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path());
+    let path = dir.path().join("ballast");
+    let meta = fs::metadata(&path).unwrap();
+    assert_eq!(meta.len(), 64 << 10);
+    assert!(meta.blocks() * 512 >= meta.len(), "sparse");
+    assert!(!store.ballast_is_missing());
+    drop(store);
+    fs::remove_file(&path).unwrap();
+    (store, _) = open(dir.path());
+    assert!(path.exists() && store.restore_ballast().unwrap());
+}
+
+#[test]
+fn a_small_epoch_costs_few_bytes_of_flash() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path());
+    let mut worst_bytes = [0; 4];
+    for epoch in 1..=400 {
+        let commit = match epoch % 4 {
+            0 => EpochCommit {
+                state: StateWrite::Unchanged,
+                ..delta(epoch, b"")
+            },
+            1 => delta(epoch, &[1; 200]),
+            2 => delta(epoch, &vec![1; 20_000]),
+            _ => EpochCommit {
+                outbox_append: vec![chunk("cloud", epoch, &[2; 1_000])],
+                ..delta(epoch, &[1; 200])
+            },
+        };
+        let stats = store.commit(&commit).unwrap();
+        if epoch > 20 {
+            let worst = &mut worst_bytes[epoch as usize % 4];
+            *worst = stats.written_bytes.max(*worst);
+        }
+    }
+    // Five pages of 4 KiB that redb needs for any commit, and two for each table that is touched.
+    for (worst, bound) in worst_bytes
+        .into_iter()
+        .zip([24_000, 34_000, 70_000, 50_000])
+    {
+        assert!(worst <= bound, "{worst_bytes:?}");
+    }
+    println!(
+        "unchanged, delta 200 B, delta 20 kB, delta 200 B + outbox 1 kB: {worst_bytes:?} bytes written at most"
+    );
+}
