@@ -35,6 +35,7 @@ pub mod expr;
 pub mod mqtt;
 pub mod ops;
 pub mod plan;
+pub mod runtime;
 pub mod state;
 pub mod store;
 pub mod types;

@@ -32,6 +32,7 @@ use self::graph::Graph;
 use self::output::Output;
 use self::source::Source;
 use crate::codec::Message;
+use crate::ops::Discard;
 use crate::plan::{self, Plan, SourceConnector, SourceId};
 use crate::state::Encoder;
 use crate::types::EventTime;
@@ -311,6 +312,47 @@ impl Engine {
         self.output.count(stream, reason);
     }
 
+    /// Counts `count` of them.
+    pub fn count_many(&mut self, stream: &CompactString, reason: &'static str, count: u64) {
+        *self
+            .output
+            .counters
+            .discards
+            .entry((stream.clone(), reason))
+            .or_default() += count;
+    }
+
+    /// A row that upstream will never take: it leaves the outbox and is kept as a dead letter.
+    pub fn refused_upstream(
+        &mut self,
+        connection: usize,
+        number: u64,
+        topic: &str,
+        payload: &[u8],
+        reason: &str,
+        clock: Clock,
+    ) {
+        if self.output.outboxes[connection].acknowledge(number) {
+            let name = self.names[connection].clone();
+            let message = Message {
+                topic,
+                payload,
+                qos: 1,
+                retain: false,
+                received: clock.wall,
+            };
+            let detail = format!("upstream refuses it: {reason}");
+            self.output.refuse(
+                name,
+                &message,
+                Discard {
+                    reason: "refused_upstream",
+                    detail,
+                },
+            );
+        }
+    }
+
     /// What has been counted since the start of this process.
     pub const fn counters(&self) -> &Counters {
         &self.output.counters
@@ -319,6 +361,24 @@ impl Engine {
     /// The outbox of a connection.
     pub fn outbox(&mut self, connection: usize) -> &mut Outbox {
         &mut self.output.outboxes[connection]
+    }
+
+    /// Rows that wait in the outbox of a connection.
+    pub fn outbox_rows(&self, connection: usize) -> u64 {
+        self.output.outboxes[connection].rows()
+    }
+
+    /// Over all outboxes: rows that wait, their bytes, and rows dropped so far at the bound or for their age.
+    pub fn outbox_totals(&self) -> (u64, u64, u64) {
+        let outboxes = self.output.outboxes.iter();
+        outboxes.fold((0, 0, 0), |(rows, bytes, dropped), outbox| {
+            let (at_bound, by_age) = outbox.dropped();
+            (
+                rows + outbox.rows(),
+                bytes + outbox.bytes(),
+                dropped + at_bound + by_age,
+            )
+        })
     }
 
     /// Whether every outbox that blocks has room, so that input may be taken.

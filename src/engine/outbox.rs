@@ -156,6 +156,12 @@ impl Outbox {
         self.bytes + self.open.len() as u64
     }
 
+    /// Bytes of rows that belong to the epoch that runs.
+    pub fn unsealed_bytes(&self) -> u64 {
+        let closed: usize = self.appended.iter().map(|chunk| chunk.bytes.len()).sum();
+        (self.open.len() + closed) as u64
+    }
+
     /// Rows that wait.
     pub fn rows(&self) -> u64 {
         self.rows + u64::from(self.open_rows)

@@ -127,6 +127,18 @@ impl Output {
             .push(dead_letter(stream, Some(message), discard, true));
     }
 
+    /// Keeps a derived event that upstream does not take.
+    pub(super) fn refuse(
+        &mut self,
+        stream: CompactString,
+        message: &Message<'_>,
+        discard: Discard,
+    ) {
+        self.count(&stream, discard.reason);
+        self.dead
+            .push(dead_letter(stream, Some(message), discard, false));
+    }
+
     /// The exit of the graph while `message` is processed.
     pub(super) fn during<'a>(
         &'a mut self,

@@ -14,7 +14,9 @@ pub struct SystemClock {
 impl SystemClock {
     /// A clock whose steady time begins now.
     pub fn start() -> Self {
-        Self { start: Instant::now() }
+        Self {
+            start: Instant::now(),
+        }
     }
 
     /// What time it is.

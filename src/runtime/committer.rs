@@ -14,7 +14,7 @@ use compact_str::CompactString;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
-use crate::store::{CommitStats, DeadLetter, EpochCommit, Store, StoreError};
+use crate::store::{CommitStats, EpochCommit, Store, StoreError};
 
 /// How often a failing disk is tried again before the process gives up and leaves it to its supervisor.
 const ATTEMPTS_AFTER_IO_ERROR: u32 = 5;
@@ -24,7 +24,11 @@ pub(super) enum Job {
     /// To commit an epoch.
     Commit(Box<EpochCommit>, Vec<FileAppend>),
     /// To read a chunk of the outbox.
-    ReadOutbox { connection: usize, name: CompactString, first_number: u64 },
+    ReadOutbox {
+        connection: usize,
+        name: CompactString,
+        first_number: u64,
+    },
     /// To do something with the store that only reads.
     Read(Box<dyn FnOnce(&mut Store) + Send>),
     /// To write the last fallback and end.
@@ -44,7 +48,11 @@ pub(super) enum StoreEvent {
     /// It is not yet, because of the disk.
     Stalled,
     /// A chunk of the outbox; `None` if it is gone.
-    Chunk { connection: usize, first_number: u64, bytes: Option<Vec<u8>> },
+    Chunk {
+        connection: usize,
+        first_number: u64,
+        bytes: Option<Vec<u8>>,
+    },
     /// The store cannot go on.
     Failed(StoreError),
 }
@@ -61,8 +69,14 @@ impl Committer {
         events: mpsc::UnboundedSender<StoreEvent>,
     ) -> std::io::Result<Self> {
         let (jobs, queue) = blocking::channel();
-        let worker = Worker { store, events, files: Vec::new() };
-        std::thread::Builder::new().name("store".to_owned()).spawn(move || worker.run(&queue))?;
+        let worker = Worker {
+            store,
+            events,
+            files: Vec::new(),
+        };
+        std::thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || worker.run(&queue))?;
         Ok(Self { jobs })
     }
 
@@ -100,7 +114,11 @@ impl Worker {
                     Ok(stats) => StoreEvent::Committed(stats),
                     Err(error) => StoreEvent::Failed(error),
                 },
-                Job::ReadOutbox { connection, name, first_number } => {
+                Job::ReadOutbox {
+                    connection,
+                    name,
+                    first_number,
+                } => {
                     let bytes = match self.store.read_outbox(&name, first_number) {
                         Ok(bytes) => Some(bytes),
                         Err(error) => {
@@ -108,7 +126,11 @@ impl Worker {
                             None
                         }
                     };
-                    StoreEvent::Chunk { connection, first_number, bytes }
+                    StoreEvent::Chunk {
+                        connection,
+                        first_number,
+                        bytes,
+                    }
                 }
                 Job::Read(read) => {
                     read(&mut self.store);
@@ -148,7 +170,10 @@ impl Worker {
                     self.after_commit(&stats);
                     return Ok(stats);
                 }
-                Err(StoreError::DiskFull { ballast_freed: true, path }) => {
+                Err(StoreError::DiskFull {
+                    ballast_freed: true,
+                    path,
+                }) => {
                     error!(
                         path = %path.display(),
                         "DISK FULL: the reserve was freed to go on; free some space now"
@@ -212,14 +237,19 @@ impl Worker {
         let at = match self.files.iter().position(|(path, _)| *path == append.path) {
             Some(at) => at,
             None => {
-                let file = OpenOptions::new().create(true).append(true).open(&append.path)?;
+                let file = OpenOptions::new()
+                    .create(true)
+                    .append(true)
+                    .open(&append.path)?;
                 self.files.push((append.path.clone(), file));
                 self.files.len() - 1
             }
         };
         let file = &mut self.files[at].1;
         let before = file.metadata()?.len();
-        let written = file.write_all(&append.bytes).and_then(|()| file.sync_data());
+        let written = file
+            .write_all(&append.bytes)
+            .and_then(|()| file.sync_data());
         if written.is_err() {
             // A line cut in the middle must not stay before the same line whole.
             file.set_len(before)?;

@@ -86,7 +86,9 @@ pub enum Answer {
 
 impl Answer {
     pub(super) fn error(message: impl Into<String>) -> Self {
-        Self::Error { message: message.into() }
+        Self::Error {
+            message: message.into(),
+        }
     }
 
     pub(super) fn letters(read: Option<Result<Vec<(u64, DeadLetter)>, StoreError>>) -> Self {
@@ -135,12 +137,11 @@ pub enum ControlError {
 /// Asks the Headwater that runs on `state_dir`.
 pub fn ask(state_dir: &Path, command: &Command) -> Result<Answer, ControlError> {
     use std::io::ErrorKind;
-    let mut stream = BlockingStream::connect(socket_path(state_dir)).map_err(|error| {
-        match error.kind() {
+    let mut stream =
+        BlockingStream::connect(socket_path(state_dir)).map_err(|error| match error.kind() {
             ErrorKind::NotFound | ErrorKind::ConnectionRefused => ControlError::NotRunning,
             _ => ControlError::Io(error),
-        }
-    })?;
+        })?;
     let request = postcard::to_stdvec(command).map_err(|_| ControlError::Version)?;
     stream.write_all(&request)?;
     stream.shutdown(std::net::Shutdown::Write)?;
@@ -170,7 +171,8 @@ async fn serve_one(
     commands: &mpsc::Sender<(Command, oneshot::Sender<Answer>)>,
 ) -> std::io::Result<()> {
     let mut request = Vec::new();
-    let read = (&mut stream).take(MAX_REQUEST_BYTES).read_to_end(&mut request);
+    let mut limited = (&mut stream).take(MAX_REQUEST_BYTES);
+    let read = limited.read_to_end(&mut request);
     if tokio::time::timeout(PATIENCE, read).await.is_err() {
         return Ok(());
     }
@@ -180,12 +182,16 @@ async fn serve_one(
             if commands.send((command, reply)).await.is_err() {
                 return Ok(());
             }
-            answer.await.unwrap_or_else(|_| Answer::error("headwater is stopping"))
+            answer
+                .await
+                .unwrap_or_else(|_| Answer::error("headwater is stopping"))
         }
         Err(_) => Answer::error("the request is of another version of headwater"),
     };
     let bytes = postcard::to_stdvec(&answer).unwrap_or_default();
-    tokio::time::timeout(PATIENCE, stream.write_all(&bytes)).await.unwrap_or(Ok(()))
+    tokio::time::timeout(PATIENCE, stream.write_all(&bytes))
+        .await
+        .unwrap_or(Ok(()))
 }
 
 /// Opens the socket, in place of one that a crash has left behind. The caller holds the state's lock.

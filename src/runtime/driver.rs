@@ -16,16 +16,19 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
 use super::clock::SystemClock;
+use super::commit::{epoch_commit, replay_letter};
 use super::committer::{Committer, FileAppend, Job, StoreEvent};
 use super::control::{Answer, Command};
 use super::forwarding::Forwarding;
 use super::status::Summary;
 use super::{RunError, Settings};
 use crate::codec::Message;
-use crate::engine::{Clock, Delivery, Engine, Pacer, SealedEpoch, StateChange, Verdict};
-use crate::mqtt::{Acknowledger, Forward, ForwardEvent, Inbox, Received, SourceConnection, SourceEvent};
-use crate::plan::{SinkConnector, SourceId};
-use crate::store::{DeadLetter, EpochCommit, OutboxChunk, StateWrite, Store};
+use crate::engine::{Clock, Delivery, Engine, Pacer, SealedEpoch, Verdict};
+use crate::mqtt::{
+    Acknowledger, Forward, ForwardEvent, Inbox, Received, SourceConnection, SourceEvent,
+};
+use crate::plan::SinkConnector;
+use crate::store::{OutboxChunk, Store};
 
 /// Messages taken in one go before the other tasks get their turn.
 const BATCH: usize = 256;
@@ -96,12 +99,15 @@ impl Driver {
         let (inbox, input) = Inbox::new();
         let (forward_sender, forward_events) = mpsc::unbounded_channel();
         let interval_micros = settings.commit_interval.as_micros() as u64;
-        let sources = settings.sources(&engine).into_iter().map(|options| SourceLine {
-            connection: options.connection,
-            acknowledger: None,
-            pacer: Pacer::new(usize::from(options.receive_maximum), interval_micros),
-            handle: SourceConnection::start(options, inbox.clone()),
-        });
+        let sources = settings
+            .sources(&engine)
+            .into_iter()
+            .map(|options| SourceLine {
+                connection: options.connection,
+                acknowledger: None,
+                pacer: Pacer::new(usize::from(options.receive_maximum), interval_micros),
+                handle: SourceConnection::start(options, inbox.clone()),
+            });
         let sources = sources.collect();
         let forwards = settings.forwards(&engine).into_iter().map(|options| {
             options.map(|(options, drain)| {
@@ -141,7 +147,11 @@ impl Driver {
         loop {
             let now = self.clock.now();
             self.collect_drops();
-            if self.engine.next_tick().is_some_and(|due| due <= now.steady_micros) {
+            if self
+                .engine
+                .next_tick()
+                .is_some_and(|due| due <= now.steady_micros)
+            {
                 self.engine.tick(now);
                 self.note_other_change(now);
             }
@@ -175,7 +185,9 @@ impl Driver {
             return false;
         }
         let outboxes = 0..self.forwards.len();
-        let growing: u64 = outboxes.map(|c| self.engine.outbox(c).unsealed_bytes()).sum();
+        let growing: u64 = outboxes
+            .map(|c| self.engine.outbox(c).unsealed_bytes())
+            .sum();
         self.committing.is_none() || growing < EPOCH_LIMIT_BYTES
     }
 
@@ -200,7 +212,9 @@ impl Driver {
             if !self.takes_input() {
                 break;
             }
-            let Ok(event) = self.input.try_recv() else { break };
+            let Ok(event) = self.input.try_recv() else {
+                break;
+            };
             self.take(event, now);
             if self.committing.is_none() && self.commit_due() == Some(0) {
                 break;
@@ -211,7 +225,11 @@ impl Driver {
     fn take(&mut self, event: SourceEvent, now: Clock) {
         match event {
             SourceEvent::Received(received) => self.take_message(&received, now),
-            SourceEvent::Connected { connection, acknowledger, session_present } => {
+            SourceEvent::Connected {
+                connection,
+                acknowledger,
+                session_present,
+            } => {
                 let lost = self.engine.connected(connection, session_present);
                 let name = &self.settings.connections[connection].name;
                 if lost {
@@ -238,7 +256,9 @@ impl Driver {
     }
 
     fn line(&mut self, connection: usize) -> Option<&mut SourceLine> {
-        self.sources.iter_mut().find(|line| line.connection == connection)
+        self.sources
+            .iter_mut()
+            .find(|line| line.connection == connection)
     }
 
     fn take_message(&mut self, received: &Received, now: Clock) {
@@ -263,7 +283,10 @@ impl Driver {
         };
         let verdict = self.engine.deliver(received.connection, &delivery, now);
         if verdict == Verdict::PossibleDuplicate {
-            warn!(topic, "a redelivery could not be told from a new message; it was processed");
+            warn!(
+                topic,
+                "a redelivery could not be told from a new message; it was processed"
+            );
         }
         if received.qos > 0 && tracked {
             self.to_acknowledge.push(Receipt {
@@ -287,12 +310,16 @@ impl Driver {
         let interval = self.settings.commit_interval.as_micros() as u64;
         let pacers = self.sources.iter().filter_map(|line| line.pacer.due());
         let other = self.other_change.map(|since| since + interval);
-        let removal = self.removal_change.map(|since| since + interval * REMOVAL_INTERVALS);
+        let removal = self
+            .removal_change
+            .map(|since| since + interval * REMOVAL_INTERVALS);
         pacers.chain(other).chain(removal).min()
     }
 
     fn commit_if_due(&mut self, now: Clock) {
-        let due = self.commit_due().is_some_and(|due| due <= now.steady_micros);
+        let due = self
+            .commit_due()
+            .is_some_and(|due| due <= now.steady_micros);
         if due && self.committing.is_none() {
             self.commit(now);
         }
@@ -314,8 +341,28 @@ impl Driver {
         let mut sealed = self.engine.seal(now);
         let files = self.files(&mut sealed);
         let lines = sealed.local.iter().map(|row| row.line.clone()).collect();
-        let (commit, chunks) = self.commit_of(sealed);
-        self.committing = Some(InFlight { receipts, chunks, lines });
+        let commit = epoch_commit(
+            &self.settings,
+            sealed,
+            std::mem::take(&mut self.dead_remove),
+        );
+        let up = |chunk: &OutboxChunk| {
+            let at = self
+                .settings
+                .connections
+                .iter()
+                .position(|c| c.name == chunk.connection.as_str());
+            at.filter(|at| self.forwards[*at].as_ref().is_some_and(Forwarding::is_up))
+        };
+        let sent_next = commit.outbox_append.iter().filter_map(|chunk| {
+            up(chunk).map(|connection| (connection, chunk.first_number, chunk.bytes.clone()))
+        });
+        let chunks = sent_next.collect();
+        self.committing = Some(InFlight {
+            receipts,
+            chunks,
+            lines,
+        });
         self.committer.send(Job::Commit(Box::new(commit), files));
     }
 
@@ -328,10 +375,16 @@ impl Driver {
                 return true;
             };
             let path = PathBuf::from(path);
-            let at = files.iter().position(|file| file.path == path).unwrap_or_else(|| {
-                files.push(FileAppend { path, bytes: Vec::new() });
-                files.len() - 1
-            });
+            let at = files
+                .iter()
+                .position(|file| file.path == path)
+                .unwrap_or_else(|| {
+                    files.push(FileAppend {
+                        path,
+                        bytes: Vec::new(),
+                    });
+                    files.len() - 1
+                });
             files[at].bytes.extend_from_slice(row.line.as_bytes());
             files[at].bytes.push(b'\n');
             false
@@ -339,42 +392,14 @@ impl Driver {
         files
     }
 
-    fn commit_of(&mut self, sealed: SealedEpoch) -> (EpochCommit, Vec<(usize, u64, Vec<u8>)>) {
-        let mut chunks = Vec::new();
-        let mut commit = EpochCommit {
-            epoch: sealed.epoch,
-            state: state_write(sealed.state),
-            meta: sealed.meta,
-            dead_append: sealed.dead.into_iter().map(dead_letter).collect(),
-            dead_remove: std::mem::take(&mut self.dead_remove),
-            ..EpochCommit::default()
-        };
-        let changes = sealed.outbox_append.into_iter().zip(sealed.outbox_remove).enumerate();
-        for (connection, (append, remove)) in changes {
-            let name = self.settings.connections[connection].name.to_compact_string();
-            commit.outbox_remove.extend(remove.into_iter().map(|first| (name.clone(), first)));
-            for chunk in append {
-                if self.forwards[connection].as_ref().is_some_and(Forwarding::is_up) {
-                    chunks.push((connection, chunk.first_number, chunk.bytes.clone()));
-                }
-                commit.outbox_append.push(OutboxChunk {
-                    connection: name.clone(),
-                    first_number: chunk.first_number,
-                    rows: chunk.rows,
-                    appended_at_micros: chunk.appended_at_micros,
-                    bytes: chunk.bytes,
-                });
-            }
-        }
-        (commit, chunks)
-    }
-
     fn on_store(&mut self, event: StoreEvent) -> Result<(), RunError> {
         match event {
             StoreEvent::Committed(stats) => {
                 self.stalled = false;
                 self.summary.committed(&stats);
-                let Some(done) = self.committing.take() else { return Ok(()) };
+                let Some(done) = self.committing.take() else {
+                    return Ok(());
+                };
                 self.engine.committed();
                 for (connection, first_number, bytes) in done.chunks {
                     if let Some(forwarding) = &mut self.forwards[connection] {
@@ -385,7 +410,11 @@ impl Driver {
                 print_lines(&done.lines);
             }
             StoreEvent::Stalled => self.stalled = true,
-            StoreEvent::Chunk { connection, first_number, bytes } => {
+            StoreEvent::Chunk {
+                connection,
+                first_number,
+                bytes,
+            } => {
                 if let Some(forwarding) = &mut self.forwards[connection] {
                     forwarding.chunk_read(first_number, bytes.as_deref());
                 }
@@ -397,12 +426,17 @@ impl Driver {
 
     fn acknowledge(&mut self, receipts: Vec<Receipt>) {
         for receipt in receipts {
-            let Some(line) = self.sources.iter_mut().find(|l| l.connection == receipt.connection)
+            let Some(line) = self
+                .sources
+                .iter_mut()
+                .find(|l| l.connection == receipt.connection)
             else {
                 continue;
             };
-            let Some(acknowledger) =
-                line.acknowledger.as_ref().filter(|a| a.attempt() == receipt.attempt)
+            let Some(acknowledger) = line
+                .acknowledger
+                .as_ref()
+                .filter(|a| a.attempt() == receipt.attempt)
             else {
                 // The connection it came on is gone. The broker sends it again, and the ledger knows it.
                 continue;
@@ -417,7 +451,11 @@ impl Driver {
 
     fn on_forward(&mut self, event: ForwardEvent) {
         match event {
-            ForwardEvent::Up { connection, attempt, max_packet_bytes } => {
+            ForwardEvent::Up {
+                connection,
+                attempt,
+                max_packet_bytes,
+            } => {
                 if let Some(forwarding) = &mut self.forwards[connection] {
                     forwarding.up(attempt, max_packet_bytes, self.engine.outbox(connection));
                 }
@@ -433,7 +471,13 @@ impl Driver {
                 }
                 self.note_removal();
             }
-            ForwardEvent::Refused { connection, number, topic, payload, reason } => {
+            ForwardEvent::Refused {
+                connection,
+                number,
+                topic,
+                payload,
+                reason,
+            } => {
                 self.refuse(connection, number, &topic, &payload, &reason);
             }
         }
@@ -445,11 +489,19 @@ impl Driver {
     }
 
     /// A row that upstream will never take becomes a dead letter, so that it does not block those behind it.
-    fn refuse(&mut self, connection: usize, number: u64, topic: &str, payload: &[u8], reason: &str) {
+    fn refuse(
+        &mut self,
+        connection: usize,
+        number: u64,
+        topic: &str,
+        payload: &[u8],
+        reason: &str,
+    ) {
         let name = self.settings.connections[connection].name.clone();
         warn!(connection = %name, topic, reason, "upstream refuses an event; it is kept as a dead letter");
         let now = self.clock.now();
-        self.engine.refused_upstream(connection, number, topic, payload, reason, now);
+        self.engine
+            .refused_upstream(connection, number, topic, payload, reason, now);
         self.note_other_change(now);
     }
 
@@ -459,9 +511,17 @@ impl Driver {
             self.acknowledge(receipts);
         }
         for connection in 0..self.forwards.len() {
-            let Some(forwarding) = &mut self.forwards[connection] else { continue };
+            let Some(forwarding) = &mut self.forwards[connection] else {
+                continue;
+            };
             for row in forwarding.pump(self.engine.outbox(connection), &self.committer) {
-                self.refuse(connection, row.number, &row.row.topic, &row.row.payload, &row.reason);
+                self.refuse(
+                    connection,
+                    row.number,
+                    &row.row.topic,
+                    &row.row.payload,
+                    &row.reason,
+                );
             }
         }
     }
@@ -470,7 +530,8 @@ impl Driver {
     fn collect_drops(&mut self) {
         for line in &self.sources {
             for (source, count) in line.handle.take_drops() {
-                self.engine.count_many(&CompactString::new(source), "qos0_overflow", count);
+                self.engine
+                    .count_many(&CompactString::new(source), "qos0_overflow", count);
             }
         }
     }
@@ -482,7 +543,8 @@ impl Driver {
                 Answer::letters(self.committer.read(read).await)
             }
             Command::Show { id } => {
-                let read = move |store: &mut Store| store.dead_letter(id).map(|letter| vec![(id, letter)]);
+                let read =
+                    move |store: &mut Store| store.dead_letter(id).map(|letter| vec![(id, letter)]);
                 Answer::letters(self.committer.read(read).await)
             }
             Command::Purge { ids } => {
@@ -500,7 +562,11 @@ impl Driver {
 
     /// Sends a dead letter through again; it is removed in the epoch in which it takes effect.
     async fn replay(&mut self, id: u64) -> Answer {
-        let letter = match self.committer.read(move |store| store.dead_letter(id)).await {
+        let letter = match self
+            .committer
+            .read(move |store| store.dead_letter(id))
+            .await
+        {
             Some(Ok(letter)) => letter,
             other => return Answer::letters(other.map(|r| r.map(|letter| vec![(id, letter)]))),
         };
@@ -520,8 +586,13 @@ impl Driver {
 
     fn summarise(&mut self, now: Clock) {
         let up = self.forwards.iter().flatten().filter(|f| f.is_up()).count();
-        let connected = self.sources.iter().filter(|line| line.acknowledger.is_some()).count();
-        self.summary.log(now, &mut self.engine, (connected, self.sources.len()), up);
+        let connected = self
+            .sources
+            .iter()
+            .filter(|line| line.acknowledger.is_some())
+            .count();
+        self.summary
+            .log(now, &mut self.engine, (connected, self.sources.len()), up);
     }
 
     /// Takes no more input, commits what was processed, acknowledges it, and takes leave of the brokers.
@@ -564,60 +635,14 @@ impl Driver {
         }
         let (done, stopped) = oneshot::channel();
         self.committer.send(Job::Stop(done));
-        if tokio::time::timeout(Duration::from_secs(2), stopped).await.is_err() {
+        if tokio::time::timeout(Duration::from_secs(2), stopped)
+            .await
+            .is_err()
+        {
             warn!("the store is still busy; leaving it as after a crash");
         }
         info!("stopped");
         Ok(())
-    }
-}
-
-/// Sends a dead letter through `engine` again.
-pub(super) fn replay_letter(
-    engine: &mut Engine,
-    letter: &DeadLetter,
-    now: Clock,
-) -> Result<(), String> {
-    if !letter.replayable {
-        return Err(format!(
-            "it was discarded by `{}` after other queries had used it; sending it again would count it twice",
-            letter.stream
-        ));
-    }
-    let sources = &engine.plan().sources;
-    let Some(id) = sources.iter().position(|source| source.name == letter.stream.as_str()) else {
-        return Err(format!("there is no table `{}` any more", letter.stream));
-    };
-    let message = Message {
-        topic: &letter.topic,
-        payload: &letter.payload,
-        qos: letter.qos,
-        retain: letter.retain,
-        received: crate::types::EventTime::from_micros(letter.received_at_micros),
-    };
-    engine.deliver_to(SourceId(id), &message, now);
-    Ok(())
-}
-
-fn state_write(state: StateChange) -> StateWrite {
-    match state {
-        StateChange::Unchanged => StateWrite::Unchanged,
-        StateChange::Delta(bytes) => StateWrite::Delta(bytes),
-        StateChange::Snapshot(pieces) => StateWrite::Snapshot(pieces),
-    }
-}
-
-fn dead_letter(letter: crate::engine::DeadLetter) -> DeadLetter {
-    DeadLetter {
-        reason: letter.reason.to_owned(),
-        stream: letter.stream.into_string(),
-        topic: letter.topic,
-        payload: letter.payload,
-        received_at_micros: letter.received.as_micros(),
-        detail: letter.detail,
-        qos: letter.qos,
-        retain: letter.retain,
-        replayable: letter.replayable,
     }
 }
 

@@ -56,7 +56,12 @@ pub(super) struct TooLarge {
 }
 
 impl Forwarding {
-    pub(super) fn new(forward: Forward, connection: usize, name: CompactString, drain: Drain) -> Self {
+    pub(super) fn new(
+        forward: Forward,
+        connection: usize,
+        name: CompactString,
+        drain: Drain,
+    ) -> Self {
         Self {
             forward,
             connection,
@@ -132,7 +137,9 @@ impl Forwarding {
     /// Hands over as many rows as the connection takes now.
     pub(super) fn pump(&mut self, outbox: &Outbox, committer: &Committer) -> Vec<TooLarge> {
         let mut too_large = Vec::new();
-        let Some(attempt) = self.attempt else { return too_large };
+        let Some(attempt) = self.attempt else {
+            return too_large;
+        };
         while self.forward.room() > 0 {
             let Some((number, row)) = self.ready.pop_front() else {
                 if self.next_chunk(outbox, committer) {
@@ -146,10 +153,18 @@ impl Forwarding {
             let size = row.topic.len() + row.payload.len() + 80;
             if let Some(limit) = self.max_packet_bytes.filter(|limit| size > *limit as usize) {
                 let reason = format!("{size} bytes with headers; the broker takes {limit}");
-                too_large.push(TooLarge { number, row, reason });
+                too_large.push(TooLarge {
+                    number,
+                    row,
+                    reason,
+                });
                 continue;
             }
-            if let Err(back) = self.forward.hand_over(ForwardRow { attempt, number, row }) {
+            if let Err(back) = self.forward.hand_over(ForwardRow {
+                attempt,
+                number,
+                row,
+            }) {
                 self.ready.push_front((back.number, back.row));
                 break;
             }
@@ -166,14 +181,19 @@ impl Forwarding {
             self.live = Some(next);
             next
         } else if self.drain == Drain::LiveFirst
-            && let Some(next) = outbox.chunk_after(self.backlog).filter(|n| *n < self.live_from)
+            && let Some(next) = outbox
+                .chunk_after(self.backlog)
+                .filter(|n| *n < self.live_from)
         {
             self.backlog = Some(next);
             next
         } else {
             return false;
         };
-        if let Some(at) = self.recent.iter().position(|(number, _)| *number == first_number)
+        if let Some(at) = self
+            .recent
+            .iter()
+            .position(|(number, _)| *number == first_number)
             && let Some((_, bytes)) = self.recent.remove(at)
         {
             self.recent_bytes -= bytes.len();
@@ -182,7 +202,11 @@ impl Forwarding {
         }
         self.reading = Some((first_number, true));
         let (connection, name) = (self.connection, self.name.clone());
-        committer.send(Job::ReadOutbox { connection, name, first_number });
+        committer.send(Job::ReadOutbox {
+            connection,
+            name,
+            first_number,
+        });
         false
     }
 

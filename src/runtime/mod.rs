@@ -5,6 +5,7 @@
 //! thread would cost more than that.
 
 mod clock;
+mod commit;
 mod committer;
 mod control;
 mod driver;
@@ -25,12 +26,10 @@ use compact_str::ToCompactString as _;
 use tracing::{info, warn};
 
 use self::driver::Driver;
-use crate::engine::{
-    ConnectionOptions, Engine, EngineOptions, OutboxLimits, RestoreError, Stored,
-};
+use crate::engine::{ConnectionOptions, Engine, EngineOptions, OutboxLimits, RestoreError, Stored};
 use crate::mqtt::{Endpoint, ForwardOptions, SourceOptions, Subscription};
 use crate::plan::{Plan, SinkConnector, SourceConnector, SourceId};
-use crate::store::{RecoveryNote, Recovered, Store, StoreError, StoreOptions};
+use crate::store::{Recovered, RecoveryNote, Store, StoreError, StoreOptions};
 
 /// What `run` needs to know beside the plan.
 #[derive(Clone, Debug)]
@@ -112,7 +111,10 @@ impl Settings {
             receive_maximum: connection.receive_maximum,
             outbox: connection.outbox,
         });
-        EngineOptions { max_keys: self.max_keys, connections: connections.collect() }
+        EngineOptions {
+            max_keys: self.max_keys,
+            connections: connections.collect(),
+        }
     }
 
     /// The source connections: those that some table reads from.
@@ -121,42 +123,53 @@ impl Settings {
         let subscriptions = |name: &str| -> Vec<Subscription> {
             let sources = plan.sources.iter().enumerate();
             let of_connection = sources.filter_map(|(id, source)| match &source.connector {
-                SourceConnector::Mqtt { connection, filters, qos, retained }
-                    if connection == name =>
-                {
-                    Some(Subscription {
-                        source: source.name.to_string(),
-                        id: engine.subscription_id(SourceId(id)),
-                        filters: filters.clone(),
-                        qos: *qos,
-                        retained: *retained,
-                    })
-                }
+                SourceConnector::Mqtt {
+                    connection,
+                    filters,
+                    qos,
+                    retained,
+                } if connection == name => Some(Subscription {
+                    source: source.name.to_string(),
+                    id: engine.subscription_id(SourceId(id)),
+                    filters: filters.clone(),
+                    qos: *qos,
+                    retained: *retained,
+                }),
                 _ => None,
             });
             of_connection.collect()
         };
-        let connections = self.connections.iter().enumerate().map(|(at, connection)| SourceOptions {
-            name: connection.name.clone(),
-            connection: at,
-            endpoint: connection.endpoint.clone(),
-            client_id: connection.client_id.clone(),
-            receive_maximum: connection.receive_maximum,
-            session_expiry: connection.session_expiry,
-            qos0_limit_bytes: self.qos0_limit_bytes,
-            acknowledge_on_receipt: self.acknowledge_on_receipt,
-            subscriptions: subscriptions(&connection.name),
-        });
-        connections.filter(|options| !options.subscriptions.is_empty()).collect()
+        let connections =
+            self.connections
+                .iter()
+                .enumerate()
+                .map(|(at, connection)| SourceOptions {
+                    name: connection.name.clone(),
+                    connection: at,
+                    endpoint: connection.endpoint.clone(),
+                    client_id: connection.client_id.clone(),
+                    receive_maximum: connection.receive_maximum,
+                    session_expiry: connection.session_expiry,
+                    qos0_limit_bytes: self.qos0_limit_bytes,
+                    acknowledge_on_receipt: self.acknowledge_on_receipt,
+                    subscriptions: subscriptions(&connection.name),
+                });
+        connections
+            .filter(|options| !options.subscriptions.is_empty())
+            .collect()
     }
 
     /// The forward connections by connection: those that some query writes to, or whose outbox is not empty.
     fn forwards(&self, engine: &Engine) -> Vec<Option<(ForwardOptions, Drain)>> {
         let written = |name: &str| {
-            engine.plan().sinks.iter().any(|sink| match &sink.connector {
-                SinkConnector::Mqtt { connection, .. } => connection == name,
-                _ => false,
-            })
+            engine
+                .plan()
+                .sinks
+                .iter()
+                .any(|sink| match &sink.connector {
+                    SinkConnector::Mqtt { connection, .. } => connection == name,
+                    _ => false,
+                })
         };
         let connections = self.connections.iter().enumerate().map(|(at, connection)| {
             let wanted = written(&connection.name) || engine.outbox_rows(at) > 0;
@@ -185,13 +198,25 @@ fn restore(
     report(&recovered);
     let mut engine = Engine::new(plan, &settings.engine_options());
     if let Some(meta) = &recovered.meta {
-        let deltas: Vec<Vec<u8>> = recovered.deltas.into_iter().map(|(_, bytes)| bytes).collect();
-        let stored =
-            Stored { epoch: recovered.epoch, meta, base: &recovered.base, deltas: &deltas };
+        let deltas: Vec<Vec<u8>> = recovered
+            .deltas
+            .into_iter()
+            .map(|(_, bytes)| bytes)
+            .collect();
+        let stored = Stored {
+            epoch: recovered.epoch,
+            meta,
+            base: &recovered.base,
+            deltas: &deltas,
+        };
         engine.restore(&stored, reset)?;
     }
     for chunk in &recovered.outbox {
-        match settings.connections.iter().position(|c| c.name == chunk.connection.as_str()) {
+        match settings
+            .connections
+            .iter()
+            .position(|c| c.name == chunk.connection.as_str())
+        {
             Some(at) => engine.outbox(at).restore(
                 chunk.first_number,
                 chunk.rows,
@@ -227,10 +252,15 @@ fn report(recovered: &Recovered) {
 /// Cuts the files of `filesystem` sinks to what is committed: lines after it belong to an epoch that is not.
 fn settle_files(engine: &Engine) -> Result<(), RunError> {
     for (id, sink) in engine.plan().sinks.iter().enumerate() {
-        let SinkConnector::Filesystem { path } = &sink.connector else { continue };
+        let SinkConnector::Filesystem { path } = &sink.connector else {
+            continue;
+        };
         let path = PathBuf::from(path);
         let committed = engine.file_bytes(crate::plan::SinkId(id));
-        let error = |detail: String| RunError::File { path: path.clone(), detail };
+        let error = |detail: String| RunError::File {
+            path: path.clone(),
+            detail,
+        };
         let length = match std::fs::metadata(&path) {
             Ok(metadata) => metadata.len(),
             Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => 0,
@@ -238,14 +268,16 @@ fn settle_files(engine: &Engine) -> Result<(), RunError> {
         };
         if committed == 0 && length > 0 {
             return Err(error(
-                "the file is not empty, but this query has not written to it yet; move it away".to_owned(),
+                "the file is not empty, but this query has not written to it yet; move it away"
+                    .to_owned(),
             ));
         }
         if length < committed {
             warn!(path = %path.display(), committed, length, "the file is shorter than what was written to it");
         } else if length > committed {
             let cut = std::fs::OpenOptions::new().write(true).open(&path);
-            cut.and_then(|file| file.set_len(committed)).map_err(|cause| error(cause.to_string()))?;
+            cut.and_then(|file| file.set_len(committed))
+                .map_err(|cause| error(cause.to_string()))?;
         }
     }
     Ok(())
@@ -263,11 +295,19 @@ pub async fn run(
     let (engine, store) = restore(plan, &settings, reset)?;
     settle_files(&engine)?;
     let path = socket_path(&settings.state_dir);
-    let listener = control::listen(&settings.state_dir)
-        .map_err(|source| RunError::Control { path: path.clone(), source })?;
+    let listener = control::listen(&settings.state_dir).map_err(|source| RunError::Control {
+        path: path.clone(),
+        source,
+    })?;
     let (sender, commands) = tokio::sync::mpsc::channel(1);
     let control = tokio::spawn(control::serve(listener, sender));
-    let driver = Driver::new(Arc::new(settings), SystemClock::start(), engine, store, commands)?;
+    let driver = Driver::new(
+        Arc::new(settings),
+        SystemClock::start(),
+        engine,
+        store,
+        commands,
+    )?;
     ready();
     let ended = driver.run(shutdown).await;
     control.abort();

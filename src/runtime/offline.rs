@@ -1,38 +1,28 @@
 //! What the commands do with the state of a Headwater that is not running.
 
-use std::path::Path;
 use std::sync::Arc;
 
+use super::commit::epoch_commit;
 use super::control::{Answer, Command};
-use super::driver::replay_offline;
 use super::{RunError, Settings, SystemClock, restore};
 use crate::plan::Plan;
-use crate::store::{EpochCommit, Store, StoreError, StoreOptions};
+use crate::store::{EpochCommit, Store};
 
-/// Answers a [`Command`] from the state directory itself. `settings` and `plan` are needed for a replay alone.
-pub fn answer_offline(
-    command: &Command,
-    settings: &Settings,
-    plan: Arc<Plan>,
-) -> Result<Answer, RunError> {
-    if let Command::Replay { id } = command {
-        let (mut engine, mut store) = restore(plan, settings, &[])?;
-        let letter = match store.dead_letter(*id) {
-            Ok(letter) => letter,
-            Err(error) => return Ok(Answer::error(error.to_string())),
-        };
-        let now = SystemClock::start().now();
-        return Ok(match replay_offline(&mut engine, &mut store, *id, &letter, now)? {
-            Ok(()) => Answer::Done { count: 1 },
-            Err(reason) => Answer::error(format!("dead letter {id}: {reason}")),
-        });
+/// Answers a [`Command`] from the state directory itself. A replay needs the running pipeline and is refused.
+pub fn answer_offline(command: &Command, settings: &Settings) -> Result<Answer, RunError> {
+    if matches!(command, Command::Replay { .. }) {
+        return Ok(Answer::error(
+            "a dead letter goes through the running pipeline: start `headwater run` first",
+        ));
     }
-    let (mut store, recovered) = open(&settings.state_dir, &settings.store)?;
-    let answer = match command {
-        Command::List { after, limit } => Answer::letters(Some(store.dead_letters_after(*after, *limit))),
-        Command::Show { id } => {
-            Answer::letters(Some(store.dead_letter(*id).map(|letter| vec![(*id, letter)])))
+    let (mut store, recovered) = Store::open(&settings.state_dir, &settings.store)?;
+    Ok(match command {
+        Command::List { after, limit } => {
+            Answer::letters(Some(store.dead_letters_after(*after, *limit)))
         }
+        Command::Show { id } | Command::Replay { id } => Answer::letters(Some(
+            store.dead_letter(*id).map(|letter| vec![(*id, letter)]),
+        )),
         Command::Purge { ids } => {
             store.commit(&EpochCommit {
                 epoch: recovered.epoch + 1,
@@ -42,19 +32,11 @@ pub fn answer_offline(
             })?;
             Answer::Done { count: ids.len() }
         }
-        Command::Replay { .. } => Answer::error("a replay needs the pipeline"),
-    };
-    Ok(answer)
+    })
 }
 
-fn open(
-    dir: &Path,
-    options: &StoreOptions,
-) -> Result<(Store, crate::store::Recovered), StoreError> {
-    Store::open(dir, options)
-}
-
-/// Drops the state of the named queries (`--all` for every one) where it does not fit the plan any more.
+/// Drops the state of the named queries (`--all` for every one) where it does not fit the plan any more. Returns the
+/// epoch in which that took effect.
 pub fn reset_state(
     plan: Arc<Plan>,
     settings: &Settings,
@@ -62,7 +44,7 @@ pub fn reset_state(
 ) -> Result<u64, RunError> {
     let (mut engine, mut store) = restore(plan, settings, names)?;
     let sealed = engine.seal(SystemClock::start().now());
-    let epoch = sealed.epoch;
-    super::driver::commit_offline(&mut store, settings, sealed, Vec::new())?;
-    Ok(epoch)
+    let commit = epoch_commit(settings, sealed, Vec::new());
+    store.commit(&commit)?;
+    Ok(commit.epoch)
 }

@@ -183,6 +183,12 @@ pub struct DeadLetter {
     pub received_at_micros: i64,
     /// Why, as a sentence.
     pub detail: String,
+    /// 0 or 1.
+    pub qos: u8,
+    /// Whether the broker sent it as a retained message.
+    pub retain: bool,
+    /// Whether all of it was rejected, so that sending it through again counts nothing twice.
+    pub replayable: bool,
 }
 
 /// What the file held when it was opened.

@@ -165,6 +165,9 @@ pub(super) fn encode_dead(letter: &DeadLetter) -> Vec<u8> {
     encoder.str(&letter.stream);
     encoder.str(&letter.topic);
     encoder.str(&letter.detail);
+    encoder.u8(letter.qos);
+    encoder.bool(letter.retain);
+    encoder.bool(letter.replayable);
     encoder.bytes(&letter.payload);
     encoder.into_bytes()
 }
@@ -177,6 +180,9 @@ pub(super) fn decode_dead(payload: &[u8]) -> Result<DeadLetter, Fault> {
         stream: decoder.str()?.to_owned(),
         topic: decoder.str()?.to_owned(),
         detail: decoder.str()?.to_owned(),
+        qos: decoder.u8()?,
+        retain: decoder.bool()?,
+        replayable: decoder.bool()?,
         payload: decoder.bytes()?.to_owned(),
     };
     decoder.finish()?;
