@@ -435,15 +435,15 @@ impl Typed {
 
     /// `MAP[key, value, …]`.
     pub fn map(items: Vec<Self>) -> Result<Self, ResolveError> {
-        if items.is_empty() || items.len() % 2 != 0 {
+        if items.is_empty() || !items.len().is_multiple_of(2) {
             return Err(ResolveError::new("MAP[…] takes keys and values in turn"));
         }
         let (mut keys, mut values) = (Vec::new(), Vec::new());
         for (i, item) in items.into_iter().enumerate() {
             if i % 2 == 0 {
-                keys.push(item)
+                keys.push(item);
             } else {
-                values.push(item)
+                values.push(item);
             }
         }
         let (keys, key_type) = unified(keys, "the keys of MAP")?;

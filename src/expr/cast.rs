@@ -1,6 +1,6 @@
 //! CAST between values.
 //!
-//! Invariant: what cannot be converted without loss of meaning is an error (TRY_CAST makes it NULL): no number
+//! Invariant: what cannot be converted without loss of meaning is an error (`TRY_CAST` makes it NULL): no number
 //! wraps, no text becomes 0. Fractions are cut when an integer is wanted and rounded half up for a DECIMAL; text
 //! forms are Flink's.
 
@@ -146,7 +146,7 @@ fn to_int(value: &Value) -> Option<i64> {
 /// The whole part of a DOUBLE, if an i64 holds it. 2^63 itself is exact in a DOUBLE and does not fit.
 pub(super) fn double_to_int(value: f64) -> Option<i64> {
     const LIMIT: f64 = 9_223_372_036_854_775_808.0;
-    (value >= -LIMIT && value < LIMIT).then_some(value as i64)
+    (-LIMIT..LIMIT).contains(&value).then_some(value as i64)
 }
 
 fn to_double(value: &Value) -> Option<f64> {
@@ -212,11 +212,12 @@ pub(super) fn to_text(value: &Value, ty: &Type) -> Result<CompactString, EvalErr
             });
     }
     let mut text = CompactString::default();
-    write_text(&mut text, value, ty);
+    // Writing to a string cannot fail.
+    let _ = write_text(&mut text, value, ty);
     Ok(text)
 }
 
-fn write_text(out: &mut CompactString, value: &Value, ty: &Type) {
+fn write_text(out: &mut CompactString, value: &Value, ty: &Type) -> std::fmt::Result {
     use Value as V;
     let precision = match ty {
         Type::Timestamp { precision }
@@ -224,8 +225,7 @@ fn write_text(out: &mut CompactString, value: &Value, ty: &Type) {
         | Type::Time { precision } => *precision,
         _ => 6,
     };
-    // Writing to a string cannot fail.
-    let _ = match value {
+    match value {
         V::Null => out.write_str("NULL"),
         V::Bool(v) => out.write_str(if *v { "TRUE" } else { "FALSE" }),
         V::Int(v) => write!(out, "{v}"),
@@ -271,14 +271,14 @@ fn write_text(out: &mut CompactString, value: &Value, ty: &Type) {
             out.push('{');
             for (i, (key, value)) in entries.iter().enumerate() {
                 out.push_str(if i == 0 { "" } else { ", " });
-                write_text(out, key, key_type);
+                write_text(out, key, key_type)?;
                 out.push('=');
-                write_text(out, value, value_type);
+                write_text(out, value, value_type)?;
             }
             out.push('}');
             Ok(())
         }
-    };
+    }
 }
 
 fn write_list<'a>(
@@ -290,7 +290,7 @@ fn write_list<'a>(
     out.push(open);
     for (i, (value, ty)) in items.enumerate() {
         out.push_str(if i == 0 { "" } else { ", " });
-        write_text(out, value, ty);
+        write_text(out, value, ty)?;
     }
     out.push(close);
     Ok(())
@@ -356,7 +356,7 @@ fn java_number(value: f64, scientific: &str) -> String {
 /// A value for a message, bounded in length.
 fn shown(value: &Value) -> String {
     let mut text = CompactString::default();
-    write_text(&mut text, value, &Type::Null);
+    let _ = write_text(&mut text, value, &Type::Null);
     let short: String = text.chars().take(60).collect();
     let dots = if short.len() < text.len() { "…" } else { "" };
     format!("'{short}{dots}'")

@@ -1,5 +1,8 @@
 //! Evaluation: three-valued logic, values by reference wherever they exist already.
 
+// The context is an argument by reference everywhere, so that it may grow.
+#![allow(clippy::trivially_copy_pass_by_ref)]
+
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -92,7 +95,7 @@ impl Expr {
             Self::Element { expr, index } => {
                 let (container, index) =
                     (expr.eval_ref(row, context)?, index.eval_ref(row, context)?);
-                return element(container, &index);
+                return Ok(element(container, &index));
             }
             Self::Construct { kind, items } => construct(*kind, items, row, context)?,
             Self::Call(call) => self::call(call, row, context)?,
@@ -180,7 +183,7 @@ impl Expr {
     }
 }
 
-fn field<'a>(value: Cow<'a, Value>, index: usize) -> Result<Cow<'a, Value>, EvalError> {
+fn field(value: Cow<'_, Value>, index: usize) -> Result<Cow<'_, Value>, EvalError> {
     match value {
         Cow::Borrowed(Value::Row(fields)) => Ok(fields
             .get(index)
@@ -193,36 +196,24 @@ fn field<'a>(value: Cow<'a, Value>, index: usize) -> Result<Cow<'a, Value>, Eval
     }
 }
 
-fn element<'a>(container: Cow<'a, Value>, index: &Value) -> Result<Cow<'a, Value>, EvalError> {
-    if index.is_null() {
-        return Ok(Cow::Owned(Value::Null));
+fn element<'a>(container: Cow<'a, Value>, index: &Value) -> Cow<'a, Value> {
+    match container {
+        Cow::Borrowed(container) => {
+            item(container, index).map_or(Cow::Owned(Value::Null), Cow::Borrowed)
+        }
+        Cow::Owned(container) => Cow::Owned(item(&container, index).cloned().unwrap_or_default()),
     }
-    let found = |container: &'a Value| match container {
-        Value::Array(items) => position(index).and_then(|at| items.get(at)),
+}
+
+/// The element of an ARRAY or the value of a MAP's key.
+fn item<'v>(container: &'v Value, index: &Value) -> Option<&'v Value> {
+    match container {
+        Value::Array(items) => items.get(position(index)?),
         Value::Map(entries) => entries
             .iter()
             .find(|(key, _)| Comparison::Eq.holds(key, index) == Some(true))
             .map(|(_, value)| value),
         _ => None,
-    };
-    match container {
-        Cow::Borrowed(container) => {
-            Ok(found(container).map_or(Cow::Owned(Value::Null), Cow::Borrowed))
-        }
-        Cow::Owned(Value::Array(items)) => Ok(Cow::Owned(
-            position(index)
-                .and_then(|at| items.get(at).cloned())
-                .unwrap_or_default(),
-        )),
-        Cow::Owned(Value::Map(entries)) => {
-            let hit = entries
-                .iter()
-                .find(|(key, _)| Comparison::Eq.holds(key, index) == Some(true));
-            Ok(Cow::Owned(
-                hit.map(|(_, value)| value.clone()).unwrap_or_default(),
-            ))
-        }
-        Cow::Owned(_) => Ok(Cow::Owned(Value::Null)),
     }
 }
 

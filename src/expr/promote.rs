@@ -1,5 +1,8 @@
 //! The type rules: which types meet in which, what may be cast, and how wide a DECIMAL becomes. As in Flink.
 
+// A table of rules reads best with one line for each rule.
+#![allow(clippy::match_same_arms)]
+
 use std::sync::Arc;
 
 use crate::types::{Field, Type};

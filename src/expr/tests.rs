@@ -319,7 +319,12 @@ fn arithmetic_is_exact_or_fails() {
         (A::Div, double(1.0), double(0.0), "infe0 DOUBLE"),
         (A::Mul, int(2), double(1.5), "3e0 DOUBLE"),
         (A::Add, dec("0.1"), dec("0.2"), "0.3 DECIMAL(2, 1)"),
-        (A::Div, dec("1.00"), dec("3"), "0.3333333333333 DECIMAL(14, 13)"),
+        (
+            A::Div,
+            dec("1.00"),
+            dec("3"),
+            "0.3333333333333 DECIMAL(14, 13)",
+        ),
         (A::Div, dec("1.0"), dec("0.0"), "error"),
     ] {
         let typed = Typed::arith(op, left, right).unwrap();

@@ -6,6 +6,9 @@
 //! Invariants: a function has no state and no side effect; only those marked `clock` look at the time. Strict
 //! functions (all that are not marked `sees_null`) never see a NULL: the result is NULL then.
 
+// Every function of a table has the same signature, whether it can fail or not.
+#![allow(clippy::unnecessary_wraps)]
+
 mod collection;
 mod conditional;
 mod math;
@@ -36,6 +39,8 @@ const TABLES: [&[Function]; 6] = [
 ];
 
 /// A scalar function.
+// Its flags are independent of each other.
+#[allow(clippy::struct_excessive_bools)]
 pub struct Function {
     name: &'static str,
     params: &'static [Kind],
@@ -374,7 +379,7 @@ fn misfit(name: &str, overloads: &[&'static Function], types: &[Type]) -> Resolv
             for (i, kind) in f.params.iter().enumerate() {
                 let comma = if i == 0 { "" } else { ", " };
                 let (open, close) = if i >= required { ("[", "]") } else { ("", "") };
-                params.push_str(&format!("{open}{comma}{}{close}", kind.describe()));
+                params.extend([open, comma, kind.describe(), close]);
             }
             let dots = if f.repeated { ", …" } else { "" };
             format!("{}({params}{dots})", f.name.trim_start_matches('$'))

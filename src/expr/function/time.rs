@@ -121,7 +121,7 @@ fn parse(args: &Args<'_>, at: usize) -> Result<i64, EvalError> {
 }
 
 /// Flink gives NULL for text that is no timestamp. Here it is an error, so that the row is not lost in silence:
-/// TRY_CAST is the form that gives NULL.
+/// `TRY_CAST` is the form that gives NULL.
 fn to_timestamp(args: &Args<'_>) -> Result<Value, EvalError> {
     let micros = parse(args, 0)?;
     Ok(Value::Timestamp(micros - micros.rem_euclid(1_000)))
