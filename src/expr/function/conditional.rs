@@ -1,0 +1,71 @@
+//! Conditional functions: most are other names for CASE and become one.
+
+use crate::types::{Type, Value};
+
+use super::Kind::Common;
+use super::{Args, EvalError, Function, Output, function};
+use crate::expr::compare::order;
+use crate::expr::{Comparison, ResolveError, Typed};
+
+pub(super) const FUNCTIONS: &[Function] = &[
+    function("GREATEST", &[Common], Output::Common, greatest).repeated(),
+    function("LEAST", &[Common], Output::Common, least).repeated(),
+];
+
+/// Functions that are written as CASE.
+pub(super) const REWRITTEN: [&str; 6] = ["COALESCE", "IF", "IFNULL", "NULLIF", "NVL", "IS_NULL"];
+
+/// The expression that a conditional function means; `None` for other functions.
+pub(super) fn rewrite(name: &str, args: &[Typed]) -> Option<Result<Typed, ResolveError>> {
+    let name = REWRITTEN
+        .into_iter()
+        .find(|known| known.eq_ignore_ascii_case(name))?;
+    let args = args.to_vec();
+    let wanted = |form: &str| {
+        Some(Err(ResolveError::hinted(
+            format!("{name} does not take these arguments"),
+            form,
+        )))
+    };
+    match (
+        name,
+        <[Typed; 3]>::try_from(args.clone()),
+        <[Typed; 2]>::try_from(args.clone()),
+    ) {
+        ("COALESCE", _, _) if !args.is_empty() => Some(Typed::coalesce(args)),
+        ("IFNULL" | "NVL", _, Ok(_)) => Some(Typed::coalesce(args)),
+        ("IF", Ok([condition, then, otherwise]), _) => {
+            Some(Typed::case(vec![(condition, then)], otherwise))
+        }
+        ("NULLIF", _, Ok([value, null])) => Some(nullif(value, null)),
+        ("IS_NULL", _, _) if args.len() == 1 => args.into_iter().next().map(|t| Ok(t.is_null())),
+        ("COALESCE", _, _) => wanted("it takes COALESCE(value, …)"),
+        ("IF", _, _) => wanted("it takes IF(condition, then, else)"),
+        ("IS_NULL", _, _) => wanted("it takes IS_NULL(value)"),
+        _ => wanted("it takes two values"),
+    }
+}
+
+fn nullif(value: Typed, null: Typed) -> Result<Typed, ResolveError> {
+    let same = Typed::compare(Comparison::Eq, value.clone(), null)?;
+    let nothing = Typed::literal(Value::Null, Type::Null);
+    Typed::case(vec![(same, nothing)], value)
+}
+
+fn greatest(args: &Args<'_>) -> Result<Value, EvalError> {
+    Ok(extreme(args, std::cmp::Ordering::is_gt))
+}
+
+fn least(args: &Args<'_>) -> Result<Value, EvalError> {
+    Ok(extreme(args, std::cmp::Ordering::is_lt))
+}
+
+fn extreme(args: &Args<'_>, wins: fn(std::cmp::Ordering) -> bool) -> Value {
+    let mut best = args.value(0);
+    for value in args.values().skip(1) {
+        if order(value, best).is_some_and(wins) {
+            best = value;
+        }
+    }
+    best.clone()
+}
