@@ -1,3 +1,5 @@
 //! The `headwater` binary.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    headwater::cli::main()
+}

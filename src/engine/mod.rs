@@ -62,6 +62,8 @@ pub struct ConnectionOptions {
 pub struct EngineOptions {
     /// Keys with state, for each operator; rows of further keys are dead letters.
     pub max_keys: usize,
+    /// Messages with a larger payload are dead letters.
+    pub max_payload_bytes: usize,
     /// The connections that the plan names.
     pub connections: Vec<ConnectionOptions>,
 }
@@ -90,6 +92,7 @@ pub struct Engine {
     ledgers: Vec<Ledger>,
     names: Vec<CompactString>,
     subscription_ids: Vec<u32>,
+    max_payload_bytes: usize,
     epoch: u64,
     /// The latest wall clock that was committed: time does not go back behind it.
     wall_floor: EventTime,
@@ -124,6 +127,7 @@ impl Engine {
                 .iter()
                 .map(|source| (source.fingerprint.0 % 268_435_454) as u32 + 1)
                 .collect(),
+            max_payload_bytes: options.max_payload_bytes,
             epoch: 0,
             wall_floor: EventTime::MIN,
             changed: false,
@@ -237,7 +241,15 @@ impl Engine {
         let source = &mut self.sources[id.0];
         source.messages += 1;
         let context = self.graph.context;
-        let rows = match source.rows(message, &context) {
+        let size = message.payload.len();
+        let rows = if size > self.max_payload_bytes {
+            let limit = self.max_payload_bytes;
+            let detail = format!("the payload has {size} bytes, more than limits.max_payload = {limit}");
+            Err(Discard { reason: "too_large", detail })
+        } else {
+            source.rows(message, &context)
+        };
+        let rows = match rows {
             Ok(rows) => rows,
             Err(discard) => {
                 let stream = self.plan.sources[id.0].name.clone();

@@ -46,6 +46,8 @@ pub struct Settings {
     pub acknowledge_on_receipt: bool,
     /// Keys with state, for each operator.
     pub max_keys: usize,
+    /// Payloads larger than this are dead letters.
+    pub max_payload_bytes: usize,
     /// QoS 0 messages that wait, in bytes.
     pub qos0_limit_bytes: u64,
     /// How long a shutdown waits for the last commit.
@@ -113,6 +115,7 @@ impl Settings {
         });
         EngineOptions {
             max_keys: self.max_keys,
+            max_payload_bytes: self.max_payload_bytes,
             connections: connections.collect(),
         }
     }

@@ -1,0 +1,165 @@
+//! From files to a plan and settings, with every error on the way printed.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use super::Failure;
+use crate::config::{self, CommitMode, Config, Connection, LoadError, OverflowPolicy, Secret};
+use crate::engine::{OutboxLimits, Policy};
+use crate::mqtt::{Credentials, Endpoint, Tls};
+use crate::plan::{Diagnostic, Plan};
+use crate::runtime::{ConnectionSettings, Drain, Settings};
+use crate::sql;
+use crate::store::StoreOptions;
+
+/// A configuration and the plan of its pipelines.
+pub(super) struct Pipeline {
+    pub(super) config: Config,
+    pub(super) plan: Arc<Plan>,
+    pub(super) warnings: Vec<Diagnostic>,
+}
+
+/// Reads and checks the configuration at `path` and all pipelines it names. Errors have been printed.
+pub(super) fn load(path: &Path) -> Result<Pipeline, Failure> {
+    let loaded = match config::load(path) {
+        Ok(loaded) => loaded,
+        Err(LoadError::Invalid(problems)) => return Err(print(&problems, "error")),
+        Err(error @ LoadError::NoPipeline { .. }) => {
+            eprintln!("headwater: {error}");
+            return Err(Failure::Config);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let names: Vec<&str> = loaded.config.connections.iter().map(|c| c.name.as_str()).collect();
+    match sql::compile(&loaded.pipelines, &names) {
+        Ok(compiled) => Ok(Pipeline {
+            config: loaded.config,
+            plan: Arc::new(compiled.plan),
+            warnings: compiled.warnings,
+        }),
+        Err(problems) => Err(print(&problems, "error")),
+    }
+}
+
+/// Prints problems to standard error, each with its place and what to do.
+pub(super) fn print(problems: &[Diagnostic], kind: &str) -> Failure {
+    for problem in problems {
+        eprintln!("{}: {kind}: {}", problem.place, problem.message);
+        if let Some(hint) = &problem.hint {
+            eprintln!("  hint: {hint}");
+        }
+    }
+    Failure::Config
+}
+
+/// What the runtime needs. Reads the secrets and certificates that the configuration names.
+pub(super) fn settings(config: &Config) -> anyhow::Result<Settings> {
+    let connections = config.connections.iter().map(connection).collect::<anyhow::Result<_>>()?;
+    Ok(Settings {
+        state_dir: config.state.dir.clone(),
+        store: store_options(config),
+        connections,
+        commit_interval: config.commit.interval,
+        acknowledge_on_receipt: config.commit.mode == CommitMode::Periodic,
+        max_keys: config.limits.max_keys,
+        max_payload_bytes: config.limits.max_payload_bytes as usize,
+        qos0_limit_bytes: config.limits.qos0_queue_bytes,
+        stop_patience: Duration::from_secs(3),
+    })
+}
+
+fn store_options(config: &Config) -> StoreOptions {
+    StoreOptions {
+        cache_bytes: config.state.cache_size_bytes as usize,
+        ballast_bytes: config.state.ballast_bytes,
+        dead_letters_limit_bytes: config.dead_letters.limit_bytes,
+        dead_letters_limit_count: config.dead_letters.max_count as u64,
+        ..StoreOptions::default()
+    }
+}
+
+fn connection(connection: &Connection) -> anyhow::Result<ConnectionSettings> {
+    let name = &connection.name;
+    let tls = if connection.tls {
+        let client = connection.client_certificate.as_ref();
+        let client = client.map(|(certificate, key)| (certificate.as_path(), key.as_path()));
+        let tls = Tls::load(connection.ca_file.as_deref(), client);
+        Some(tls.with_context(|| format!("connection `{name}`"))?)
+    } else {
+        None
+    };
+    let credentials = match (&connection.username, &connection.password) {
+        (Some(username), password) => {
+            let password = match password {
+                Some(secret) => {
+                    read_secret(secret).with_context(|| format!("the password of connection `{name}`"))?
+                }
+                None => Vec::new(),
+            };
+            Some(Credentials { username: username.clone(), password })
+        }
+        (None, _) => None,
+    };
+    let outbox = &connection.outbox;
+    Ok(ConnectionSettings {
+        name: name.clone(),
+        endpoint: Endpoint {
+            host: connection.host.clone(),
+            port: connection.port,
+            credentials,
+            tls,
+            keep_alive: connection.keep_alive,
+            max_packet_bytes: connection.max_packet_size_bytes,
+        },
+        client_id: match &connection.client_id {
+            Some(id) => id.clone(),
+            None => default_client_id(name),
+        },
+        receive_maximum: connection.receive_maximum,
+        session_expiry: connection.session_expiry,
+        in_flight: connection.in_flight,
+        outbox: OutboxLimits {
+            limit_bytes: outbox.limit_bytes,
+            max_age_micros: outbox.max_age.map(|age| age.as_micros() as u64),
+            policy: match outbox.policy {
+                OverflowPolicy::Block => Policy::Block,
+                OverflowPolicy::DropOldest => Policy::DropOldest,
+                OverflowPolicy::DropNewest => Policy::DropNewest,
+            },
+        },
+        drain: match outbox.drain {
+            config::Drain::OldestFirst => Drain::OldestFirst,
+            config::Drain::LiveFirst => Drain::LiveFirst,
+        },
+    })
+}
+
+/// The same on every start of this machine: the broker keeps our session under it.
+fn default_client_id(connection: &str) -> String {
+    let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
+    let host = host.trim();
+    let host = if host.is_empty() { "gateway" } else { host };
+    format!("headwater-{host}-{connection}")
+}
+
+fn read_secret(secret: &Secret) -> anyhow::Result<Vec<u8>> {
+    let path = match secret {
+        Secret::File(path) => path.clone(),
+        Secret::Credential(name) => {
+            let dir = std::env::var_os("CREDENTIALS_DIRECTORY").context(
+                "$CREDENTIALS_DIRECTORY is not set: systemd sets it for a unit with LoadCredential=; \
+                 otherwise use password_file",
+            )?;
+            Path::new(&dir).join(name)
+        }
+    };
+    let mut bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    // Editors end a file with a line end; no password ends with one.
+    while bytes.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
+        bytes.pop();
+    }
+    Ok(bytes)
+}
