@@ -1,6 +1,7 @@
 //! Fills a real, small file system under the store: full disks deadlock redb, and only a real one shows it.
 //!
-//! `HEADWATER_TEST_SMALL_FS` names a directory on a file system of 16 to 64 MiB that nobody else uses (a loop-mounted ext4).
+//! `HEADWATER_TEST_SMALL_FS` names a directory on a file system of 16 to 64 MiB that nobody else uses (a loop-mounted
+//! ext4).
 
 use std::fs;
 use std::io::Write;

@@ -22,7 +22,8 @@ pub(super) const ARRAY: u8 = 14;
 pub(super) const MAP: u8 = 15;
 pub(super) const ROW: u8 = 16;
 
-/// Appends values to a byte vector that it owns. Keep one and [`clear`](Self::clear) it: encoding then does not allocate.
+/// Appends values to a byte vector that it owns. Keep one and [`clear`](Self::clear) it: encoding then does not
+/// allocate.
 #[derive(Clone, Debug, Default)]
 pub struct Encoder {
     bytes: Vec<u8>,
@@ -112,7 +113,8 @@ impl Encoder {
         self.bytes.extend_from_slice(&value.0.to_le_bytes());
     }
 
-    /// A value of any type: its tag and its content. Nesting beyond [`MAX_DEPTH`](super::MAX_DEPTH) is written but cannot be read.
+    /// A value of any type: its tag and its content. Nesting beyond [`MAX_DEPTH`](super::MAX_DEPTH) is written but
+    /// cannot be read.
     pub fn value(&mut self, value: &Value) {
         match value {
             Value::Null => self.u8(NULL),

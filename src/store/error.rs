@@ -118,7 +118,8 @@ pub enum RecoveryNote {
         /// Dead letters it had no room for.
         dead_letters_left_out: u64,
     },
-    /// A chunk of the outbox fails its checksum. It is not in [`Recovered::outbox`](super::Recovered::outbox); remove it with the next commit.
+    /// A chunk of the outbox fails its checksum. It is not in [`Recovered::outbox`](super::Recovered::outbox); remove
+    /// it with the next commit.
     DamagedOutboxChunk {
         /// The connection.
         connection: CompactString,

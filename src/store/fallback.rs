@@ -7,9 +7,9 @@
 //!         meta, base, delta (epoch, bytes), outbox (connection, first number, bytes), dead (id, bytes)
 //! end     0xff · length 8 · XXH3 of everything before
 //! ```
-//! The state must fit into the limit, or no fallback is written (the old one stays). The outbox goes in oldest first as far as it fits, then
-//! dead letters. It is made by rename, so there is always the old one or the new one. Nothing in it is used
-//! before its checksum was checked over the whole file, record by record, without holding it in memory.
+//! The state must fit into the limit, or no fallback is written (the old one stays). The outbox goes in oldest first
+//! as far as it fits, then dead letters. It is made by rename, so there is always the old one or the new one. Nothing
+//! in it is used before its checksum was checked over the whole file, record by record, without holding it in memory.
 
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Write};
@@ -28,7 +28,8 @@ const END: u8 = 0xff;
 const HEADER_BYTES: u64 = 9;
 const RECORD_BYTES: u64 = 5;
 
-/// Ids of dead letters go on from here past those of the fallback: the file that was lost may have given some out since.
+/// Ids of dead letters go on from here past those of the fallback: the file that was lost may have given some out
+/// since.
 const DEAD_ID_GAP: u64 = 1_000_000;
 
 /// What writing the fallback did.
@@ -186,8 +187,8 @@ pub(super) fn restore(
 
 type Visitor<'v> = dyn FnMut(u8, &[u8]) -> Result<(), Fault> + 'v;
 
-/// Reads all records; whether there is a file. An error if anything about it is not as it was written, but only after the records were
-/// shown: [`check`] first.
+/// Reads all records; whether there is a file. An error if anything about it is not as it was written, but only after
+/// the records were shown: [`check`] first.
 fn read(path: &Path, visitor: &mut Visitor<'_>) -> Result<bool, Fault> {
     let file = match File::open(path) {
         Ok(file) => file,

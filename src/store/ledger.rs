@@ -1,12 +1,14 @@
 //! The tables of one open redb file: the transaction of an epoch, and the reading of what is there.
 //!
-//! Quick repair stays off: it saves the allocator's state with every commit, 12 KB more for a small one (measured: 33 KB instead of 21), so
-//! that reopening after a crash need not read the file. But every byte is read and checked at open anyway.
+//! Quick repair stays off: it saves the allocator's state with every commit, 12 KB more for a small one (measured: 33
+//! KB instead of 21), so that reopening after a crash need not read the file. But every byte is read and checked at
+//! open anyway.
 //!
-//! Invariants: a write transaction that is not committed whole changes nothing; every transaction is durable and committed in
-//! two phases (on a card that lies about flushing, 14 % of crash images did not open instead of 55 %); after any
-//! fault that [`Fault::poisons`] the ledger is dropped by its owner and not used again.
+//! Invariants: a write transaction that is not committed whole changes nothing; every transaction is durable and
+//! committed in two phases (on a card that lies about flushing, 14 % of crash images did not open instead of 55 %);
+//! after any fault that [`Fault::poisons`] the ledger is dropped by its owner and not used again.
 
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -16,25 +18,22 @@ use redb::{
 };
 
 use super::backend::{Meter, Metered};
+use super::epoch::EpochWriter;
 use super::error::Fault;
-use super::record::{
-    FRAME_BYTES, Head, Kind, decode_dead, decode_outbox, encode_dead, encode_outbox, fill_frame,
-    open_frame,
-};
+use super::record::{FRAME_BYTES, Head, Kind, decode_dead, decode_outbox, fill_frame, open_frame};
 use super::{
-    CommitStats, DeadLetter, EpochCommit, OutboxIndex, Recovered, RecoveryNote, StateWrite,
-    StoreOptions,
+    CommitStats, DeadLetter, EpochCommit, OutboxIndex, Recovered, RecoveryNote, StoreOptions,
 };
 
 type Bytes = &'static [u8];
-const HEAD: TableDefinition<u8, Bytes> = TableDefinition::new("head");
-const BASE: TableDefinition<u32, Bytes> = TableDefinition::new("base");
-const DELTAS: TableDefinition<u64, Bytes> = TableDefinition::new("deltas");
-const OUTBOX: TableDefinition<(&str, u64), Bytes> = TableDefinition::new("outbox");
-const DEAD: TableDefinition<u64, Bytes> = TableDefinition::new("dead");
+pub(super) const HEAD: TableDefinition<u8, Bytes> = TableDefinition::new("head");
+pub(super) const BASE: TableDefinition<u32, Bytes> = TableDefinition::new("base");
+pub(super) const DELTAS: TableDefinition<u64, Bytes> = TableDefinition::new("deltas");
+pub(super) const OUTBOX: TableDefinition<(&str, u64), Bytes> = TableDefinition::new("outbox");
+pub(super) const DEAD: TableDefinition<u64, Bytes> = TableDefinition::new("dead");
 
-const HEAD_KEY: u8 = 0;
-const META_KEY: u8 = 1;
+pub(super) const HEAD_KEY: u8 = 0;
+pub(super) const META_KEY: u8 = 1;
 
 /// What a visitor of [`Ledger::visit`] is shown.
 pub(super) enum Record<'a> {
@@ -52,7 +51,7 @@ pub(super) enum Record<'a> {
 /// An open file.
 #[derive(Debug)]
 pub(super) struct Ledger {
-    db: Database,
+    db: Handle,
     meter: Arc<Meter>,
     head: Head,
 }
@@ -66,8 +65,8 @@ impl Ledger {
     ) -> Result<Self, Fault> {
         let meter = Arc::new(Meter::default());
         let result = (|| {
-            let db =
-                builder(options).create_with_backend(Metered::new(backend, Arc::clone(&meter)))?;
+            let metered = Metered::new(backend, Arc::clone(&meter));
+            let db = Handle(Some(builder(options).create_with_backend(metered)?));
             let tx = begin(&db)?;
             let head = {
                 let mut filler = Filler {
@@ -103,7 +102,7 @@ impl Ledger {
         backend: Box<dyn StorageBackend>,
         options: &StoreOptions,
     ) -> Result<(Self, Recovered), Fault> {
-        let ledger = Self::reopen(backend, options, options.verify_pages)?;
+        let ledger = Self::reopen(backend, options)?;
         let recovered = ledger.guard(|| ledger.recover())?;
         Ok((ledger, recovered))
     }
@@ -112,14 +111,15 @@ impl Ledger {
     pub(super) fn reopen(
         backend: Box<dyn StorageBackend>,
         options: &StoreOptions,
-        verify_pages: bool,
     ) -> Result<Self, Fault> {
         let meter = Arc::new(Meter::default());
         let metered = Metered::new(backend, Arc::clone(&meter));
         let result = without_panic(|| {
-            let db = builder(options)
-                .set_check_integrity_on_open(verify_pages)
-                .create_with_backend(metered)?;
+            let db = Handle(Some(
+                builder(options)
+                    .set_check_integrity_on_open(true)
+                    .create_with_backend(metered)?,
+            ));
             let tx = db.begin_read()?;
             let head = match tx.open_table(HEAD)?.get(HEAD_KEY)? {
                 Some(frame) => Head::decode(open_frame(frame.value(), Kind::Head, 0)?)?,
@@ -151,11 +151,7 @@ impl Ledger {
         let written_before = self.meter.written_bytes();
         let (head, mut stats) = self.guard(|| {
             let tx = begin(&self.db)?;
-            let mut epoch = EpochWriter {
-                tx: &tx,
-                head: self.head,
-                stats: CommitStats::default(),
-            };
+            let mut epoch = EpochWriter::new(&tx, self.head);
             match epoch.write(commit, options) {
                 Ok(()) => {
                     let (head, stats) = (epoch.head, epoch.stats);
@@ -206,7 +202,8 @@ impl Ledger {
         })
     }
 
-    /// At most `limit` dead letters with an id between, in the order of ids or against it; damaged ones are skipped and logged.
+    /// At most `limit` dead letters with an id between, in the order of ids or against it; damaged ones are skipped
+    /// and logged.
     pub(super) fn dead_letters(
         &self,
         ids: std::ops::RangeInclusive<u64>,
@@ -337,8 +334,30 @@ impl Ledger {
     }
 }
 
-/// redb promises an error for a file damaged from outside only where it verifies; elsewhere a rotten page may run into one of its
-/// assertions. What is on the disk comes from outside, so such a panic is damage, and the handle is dropped after it.
+/// The database, which may be closed without a panic (see [`without_panic`]).
+#[derive(Debug)]
+struct Handle(Option<Database>);
+
+impl Deref for Handle {
+    type Target = Database;
+
+    fn deref(&self) -> &Database {
+        self.0.as_ref().expect("it is there until it is dropped")
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let db = self.0.take();
+        if catch_unwind(AssertUnwindSafe(|| drop(db))).is_err() {
+            tracing::error!("redb ran into an inconsistent page while closing");
+        }
+    }
+}
+
+/// redb promises an error for a file damaged from outside only where it verifies; elsewhere a rotten page may run
+/// into one of its assertions. What is on the disk comes from outside, so such a panic is damage, and the handle is
+/// dropped after it.
 fn without_panic<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
     catch_unwind(AssertUnwindSafe(work))
         .unwrap_or_else(|_| Err(Fault::damaged("redb ran into an inconsistent page")))
@@ -357,7 +376,7 @@ fn begin(db: &Database) -> Result<WriteTransaction, Fault> {
     Ok(tx)
 }
 
-fn put<'k, K: redb::Key + 'static>(
+pub(super) fn put<'k, K: redb::Key + 'static>(
     table: &mut Table<'_, K, Bytes>,
     key: impl std::borrow::Borrow<K::SelfType<'k>>,
     kind: Kind,
@@ -479,144 +498,4 @@ impl Filler<'_> {
             }
         }
     }
-}
-
-/// The transaction of one epoch.
-struct EpochWriter<'t> {
-    tx: &'t WriteTransaction,
-    head: Head,
-    stats: CommitStats,
-}
-
-impl EpochWriter<'_> {
-    fn write(&mut self, commit: &EpochCommit, options: &StoreOptions) -> Result<(), Fault> {
-        self.head.epoch = commit.epoch;
-        self.stats.payload_bytes = commit.meta.len() as u64;
-        self.write_state(commit.epoch, &commit.state)?;
-        self.write_outbox(commit)?;
-        self.write_dead(commit, options)?;
-        self.head.totals.committed_bytes += self.stats.payload_bytes;
-        let mut head = self.tx.open_table(HEAD)?;
-        put(&mut head, HEAD_KEY, Kind::Head, 0, &self.head.encode())?;
-        put(&mut head, META_KEY, Kind::Meta, 0, &commit.meta)
-    }
-
-    fn write_state(&mut self, epoch: u64, state: &StateWrite) -> Result<(), Fault> {
-        let totals = &mut self.head.totals;
-        match state {
-            StateWrite::Unchanged => {}
-            StateWrite::Delta(bytes) => {
-                put(
-                    &mut self.tx.open_table(DELTAS)?,
-                    epoch,
-                    Kind::Delta,
-                    epoch,
-                    bytes,
-                )?;
-                totals.deltas += 1;
-                totals.delta_bytes += bytes.len() as u64;
-                self.stats.payload_bytes += bytes.len() as u64;
-            }
-            StateWrite::Snapshot(chunks) => {
-                self.tx.delete_table(BASE)?;
-                self.tx.delete_table(DELTAS)?;
-                self.tx.open_table(DELTAS)?;
-                let mut base = self.tx.open_table(BASE)?;
-                (
-                    totals.base_chunks,
-                    totals.base_bytes,
-                    totals.deltas,
-                    totals.delta_bytes,
-                ) = (0, 0, 0, 0);
-                for (number, chunk) in (0u32..).zip(chunks) {
-                    put(&mut base, number, Kind::Base, u64::from(number), chunk)?;
-                    totals.base_chunks += 1;
-                    totals.base_bytes += chunk.len() as u64;
-                }
-                self.stats.payload_bytes += totals.base_bytes;
-            }
-        }
-        Ok(())
-    }
-
-    fn write_outbox(&mut self, commit: &EpochCommit) -> Result<(), Fault> {
-        if commit.outbox_append.is_empty() && commit.outbox_remove.is_empty() {
-            return Ok(());
-        }
-        let totals = &mut self.head.totals;
-        let mut outbox = self.tx.open_table(OUTBOX)?;
-        for (connection, first_number) in &commit.outbox_remove {
-            if let Some(frame) = outbox.remove((connection.as_str(), *first_number))? {
-                totals.outbox_chunks = totals.outbox_chunks.saturating_sub(1);
-                totals.outbox_bytes = totals
-                    .outbox_bytes
-                    .saturating_sub(payload_len(frame.value()));
-            }
-        }
-        for chunk in &commit.outbox_append {
-            let key = (chunk.connection.as_str(), chunk.first_number);
-            if outbox.get(key)?.is_some() {
-                return Err(Fault::Misuse(format!(
-                    "the outbox of {} already has a chunk that starts at row {}",
-                    chunk.connection, chunk.first_number
-                )));
-            }
-            let payload = encode_outbox(chunk.rows, chunk.appended_at_micros, &chunk.bytes);
-            put(&mut outbox, key, Kind::Outbox, chunk.first_number, &payload)?;
-            totals.outbox_chunks += 1;
-            totals.outbox_bytes += payload.len() as u64;
-            self.stats.payload_bytes += payload.len() as u64;
-        }
-        Ok(())
-    }
-
-    fn write_dead(&mut self, commit: &EpochCommit, options: &StoreOptions) -> Result<(), Fault> {
-        self.stats.first_dead_letter_id = self.head.next_dead_id;
-        let totals = &mut self.head.totals;
-        let over = |letters: u64, bytes: u64| {
-            letters > options.dead_letters_limit_count || bytes > options.dead_letters_limit_bytes
-        };
-        if commit.dead_append.is_empty()
-            && commit.dead_remove.is_empty()
-            && !over(totals.dead_letters, totals.dead_letter_bytes)
-        {
-            return Ok(());
-        }
-        let mut dead = self.tx.open_table(DEAD)?;
-        let forget = |totals: &mut super::Totals, len: u64| {
-            totals.dead_letters = totals.dead_letters.saturating_sub(1);
-            totals.dead_letter_bytes = totals.dead_letter_bytes.saturating_sub(len);
-        };
-        for id in &commit.dead_remove {
-            if let Some(frame) = dead.remove(*id)? {
-                forget(totals, payload_len(frame.value()));
-            }
-        }
-        for letter in &commit.dead_append {
-            let payload = encode_dead(letter);
-            put(
-                &mut dead,
-                self.head.next_dead_id,
-                Kind::Dead,
-                self.head.next_dead_id,
-                &payload,
-            )?;
-            self.head.next_dead_id += 1;
-            totals.dead_letters += 1;
-            totals.dead_letter_bytes += payload.len() as u64;
-            self.stats.payload_bytes += payload.len() as u64;
-        }
-        while over(totals.dead_letters, totals.dead_letter_bytes) {
-            let Some((_, frame)) = dead.pop_first()? else {
-                break;
-            };
-            forget(totals, payload_len(frame.value()));
-            self.stats.dead_letters_dropped += 1;
-        }
-        Ok(())
-    }
-}
-
-fn payload_len(frame: &[u8]) -> u64 {
-    frame.len().saturating_sub(FRAME_BYTES) as u64
 }

@@ -3,9 +3,9 @@
 //! # The promise
 //! When [`Store::commit`] returns `Ok`, the whole epoch (state, meta, outbox, dead letters) survives a power cut, on
 //! storage that honours a flush. When the power fails during a commit, the file holds the epoch before or the epoch
-//! itself, whole, never a mixture. `tests/disk_power_cuts.rs` cuts the power at every flush, with what was not yet flushed lost,
-//! torn and reordered. A commit is given with the number after the last one; the same commit may be given again
-//! after a retryable error, and takes effect once.
+//! itself, whole, never a mixture. `tests/disk_power_cuts.rs` cuts the power at every flush, with what was not yet
+//! flushed lost, torn and reordered. A commit is given with the number after the last one; the same commit may be
+//! given again after a retryable error, and takes effect once.
 //!
 //! # On disk
 //! ```text
@@ -23,31 +23,37 @@
 //!   outbox  (connection, first number) -> rows, appended at, bytes
 //!   dead    id -> dead letter
 //! ```
-//! Each value is framed: a format byte, an XXH3 of kind, key and payload, the payload. What was written is what is read, or it is an
-//! error: redb checks its pages only when it repairs, a card may rot between.
+//! Each value is framed: a format byte, an XXH3 of kind, key and payload, the payload. What was written is what is
+//! read, or it is an error: redb checks its pages when it opens, not when it reads, and a card may rot between.
 //!
-//! Why a blob an epoch: one small key rewrites pages of 4 KiB up to the root; a thousand keys written one by one cost 88 times their
-//! bytes, as one blob 1.08 times. The engine decides when to fold the deltas into a snapshot.
+//! Why a blob an epoch: one small key rewrites pages of 4 KiB up to the root; a thousand keys written one by one cost
+//! 88 times their bytes, as one blob 1.08 times. The engine decides when to fold the deltas into a snapshot.
 //!
 //! # Bounds
 //! Dead letters have a limit in bytes and in count, and the oldest go first, counted. The cache has a size. The
-//! fallback has a limit in bytes: the state must fit or there is none; outbox and dead letters go in as far as they fit, and what was left
-//! out is reported. The outbox is bounded by the engine, which knows its policy. Deltas are bounded by the engine's folding.
+//! fallback has a limit in bytes: the state must fit or there is none; outbox and dead letters go in as far as they
+//! fit, and what was left out is reported. The outbox is bounded by the engine, which knows its policy. Deltas are
+//! bounded by the engine's folding.
 //!
 //! # When storage fails
-//! - Full disk: the ballast is deleted, the file reopened, and [`StoreError::DiskFull`] returned: give the same commit again.
-//!   redb cannot even delete without free space; the ballast is that space. [`Store::restore_ballast`] takes it back.
-//! - Any other I/O error: the handle is dropped, and never used again. The next commit reopens the file as after a crash, from what the disk
-//!   really holds (the page cache is dropped: after a failed flush Linux believes the pages clean), and finds out whether the commit in doubt took effect.
-//! - A file that does not open, or whose state fails its checksum, is renamed (quarantined), and the fallback takes its place, which
-//!   [`RecoveryNote::FellBack`] reports with its epoch. Without a fallback the store refuses to open, and says how to go on.
+//! - Full disk: the ballast is deleted, the file reopened, and [`StoreError::DiskFull`] returned: give the same
+//!   commit again. redb cannot even delete without free space; the ballast is that space. [`Store::restore_ballast`]
+//!   takes it back.
+//! - Any other I/O error: the handle is dropped, and never used again. The next commit reopens the file as after a
+//!   crash, from what the disk really holds (the page cache is dropped: after a failed flush Linux believes the pages
+//!   clean), and finds out whether the commit in doubt took effect.
+//! - A file that does not open, or whose state fails its checksum, is renamed (quarantined), and the fallback takes
+//!   its place, which [`RecoveryNote::FellBack`] reports with its epoch. Without a fallback the store refuses to
+//!   open, and says how to go on.
 //! - A damaged outbox chunk or dead letter is reported and left out; it does not cost the state.
 //! - A newer format is refused, and left alone.
 //!
-//! Deliberately absent: a clock (times are arguments), `Durability::None`, repair of damaged bytes, more than one writer.
+//! Deliberately absent: a clock (times are arguments), `Durability::None`, repair of damaged bytes, more than one
+//! writer.
 
 mod backend;
 mod ballast;
+mod epoch;
 mod error;
 mod fallback;
 mod files;
@@ -67,7 +73,8 @@ pub use open::Store;
 /// What a simulated disk implements to stand in for the file.
 pub use redb::StorageBackend;
 
-/// How much one snapshot chunk should have at most. A page of redb is a power of two, so 64 KiB and a header would take 128 KiB.
+/// How much one snapshot chunk should have at most. A page of redb is a power of two, so 64 KiB and a header would
+/// take 128 KiB.
 pub const SNAPSHOT_CHUNK_BYTES: usize = 65_536 - 64;
 
 /// How many files may be in quarantine. A disk that damages more is failing, and more copies would fill it.
@@ -89,8 +96,6 @@ pub struct StoreOptions {
     /// A fallback is due after this many committed bytes, and after four times its own size: it adds at most a
     /// quarter to what the flash has to bear.
     pub fallback_every_bytes: u64,
-    /// Check every page of the file at open. Without it redb trusts pages it does not have to repair.
-    pub verify_pages: bool,
 }
 
 impl Default for StoreOptions {
@@ -102,7 +107,6 @@ impl Default for StoreOptions {
             dead_letters_limit_count: 10_000,
             fallback_limit_bytes: 16 << 20,
             fallback_every_bytes: 8 << 20,
-            verify_pages: true,
         }
     }
 }
@@ -113,7 +117,7 @@ pub enum StateWrite {
     /// Nothing.
     #[default]
     Unchanged,
-    /// Appends one blob under the epoch's number.
+    /// Appends one blob under the epoch's number. A large one fills a page of a power of two: 33,000 bytes cost 64 KiB.
     Delta(Vec<u8>),
     /// Replaces the base and drops all deltas. Chunks of at most [`SNAPSHOT_CHUNK_BYTES`], given back as they are.
     Snapshot(Vec<Vec<u8>>),

@@ -1,7 +1,8 @@
 //! The store as its users see it: opening, falling back, committing, and going on after a fault.
 //!
-//! Invariants: a ledger that met a fault is dropped before anything else is done; a file is renamed into quarantine only when it is
-//! damaged, never because it is busy, new or unreadable; nothing starts from empty state where there was state.
+//! Invariants: a ledger that met a fault is dropped before anything else is done; a file is renamed into quarantine
+//! only when it is damaged, never because it is busy, new or unreadable; nothing starts from empty state where there
+//! was state.
 
 use std::fmt;
 use std::fs::{self, File, TryLockError};
@@ -94,7 +95,8 @@ impl Store {
         Ok((store, recovered))
     }
 
-    /// The same store over a simulated disk, for tests: without directory, ballast, quarantine and fallback. `disk` opens it, again after each fault.
+    /// The same store over a simulated disk, for tests: without directory, ballast, quarantine and fallback. `disk`
+    /// opens it, again after each fault.
     pub fn open_with_backend<B: StorageBackend>(
         disk: impl Fn() -> io::Result<B> + Send + 'static,
         options: &StoreOptions,
@@ -139,8 +141,8 @@ impl Store {
 
     /// Makes one epoch durable. Blocks until the disk has it.
     ///
-    /// After an error that [is retryable](StoreError::is_retryable) give the same commit again: the store opens the file anew,
-    /// and if the epoch turns out to be in it, says `Ok`.
+    /// After an error that [is retryable](StoreError::is_retryable) give the same commit again: the store opens the
+    /// file anew, and if the epoch turns out to be in it, says `Ok`.
     pub fn commit(&mut self, commit: &EpochCommit) -> Result<CommitStats, StoreError> {
         if self.ledger.is_none() {
             self.reopen()?;
@@ -174,14 +176,15 @@ impl Store {
         }
     }
 
-    /// After a fault: opens the file again, from what the disk really holds, and gives the epoch that was committed last.
+    /// After a fault: opens the file again, from what the disk really holds, and gives the epoch that was committed
+    /// last.
     pub fn reopen(&mut self) -> Result<u64, StoreError> {
         self.ledger = None;
         let result = self
             .place
             .forget_cached_pages()
             .map_err(Fault::from)
-            .and_then(|()| Ledger::reopen(self.place.backend()?, &self.options, false));
+            .and_then(|()| Ledger::reopen(self.place.backend()?, &self.options));
         let ledger = result.map_err(|fault| fault.at(&self.place.path()))?;
         let found = *ledger.head();
         // One more is the commit that was in doubt. Anything else is not the file we had.
@@ -214,7 +217,8 @@ impl Store {
         self.read(|ledger| ledger.dead_letter(id))
     }
 
-    /// At most `limit` dead letters with an id above `after`, oldest first. The next page is after the last id of this one.
+    /// At most `limit` dead letters with an id above `after`, oldest first. The next page is after the last id of
+    /// this one.
     pub fn dead_letters_after(
         &mut self,
         after: u64,
@@ -248,8 +252,8 @@ impl Store {
                     .max(self.fallback_len_bytes.saturating_mul(4))
     }
 
-    /// Writes the fallback now: when it is due, and at a clean shutdown. `None` if there is none to be, or the state exceeds its limit; the
-    /// old fallback then stays. An error does not harm the store.
+    /// Writes the fallback now: when it is due, and at a clean shutdown. `None` if there is none to be, or the state
+    /// exceeds its limit; the old fallback then stays. An error does not harm the store.
     pub fn export_fallback(&mut self) -> Result<Option<FallbackStats>, StoreError> {
         let Place::Directory { layout, .. } = &self.place else {
             return Ok(None);
@@ -280,7 +284,8 @@ impl Store {
         Ok(stats)
     }
 
-    /// Writes the ballast again if it was given up and there is space. Cheap when there is nothing to do. Whether there is one now.
+    /// Writes the ballast again if it was given up and there is space. Cheap when there is nothing to do. Whether
+    /// there is one now.
     pub fn restore_ballast(&mut self) -> Result<bool, StoreError> {
         match &mut self.place {
             Place::Directory {
@@ -366,7 +371,8 @@ impl Place {
         }
     }
 
-    /// After a failed flush Linux holds pages that it believes to be on the disk. What is read next must come from there.
+    /// After a failed flush Linux holds pages that it believes to be on the disk. What is read next must come from
+    /// there.
     fn forget_cached_pages(&self) -> io::Result<()> {
         match self {
             Self::Directory { layout, .. } => Ok(rustix::fs::fadvise(

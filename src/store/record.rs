@@ -1,7 +1,8 @@
 //! The bytes of records: frames, the head record, outbox chunks and dead letters. The only place that knows them.
 //!
-//! A frame is the format byte, the XXH3 (64 bits, little-endian) of the payload seeded with what it is and which key it has, and
-//! the payload. So a record that stands under a key where it does not belong fails like one with a flipped bit.
+//! A frame is the format byte, the XXH3 (64 bits, little-endian) of the payload seeded with what it is and which key
+//! it has, and the payload. So a record that stands under a key where it does not belong fails like one with a
+//! flipped bit.
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 

@@ -1,4 +1,5 @@
-//! A simulated disk under the store: it remembers what was written since the last flush, and can show what a power cut may leave of it.
+//! A simulated disk under the store: it remembers what was written since the last flush, and can show what a power
+//! cut may leave of it.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -51,8 +52,9 @@ pub(crate) struct Cut<'d> {
 }
 
 impl Cut<'_> {
-    /// One image that may be left: each unflushed write is there, lost or torn, and they reached the disk in any order. The
-    /// length of the file changes before or after the data. Only bytes that were being written are at risk.
+    /// One image that may be left: each unflushed write is there, lost or torn, and they reached the disk in any
+    /// order. The length of the file changes before or after the data. Only bytes that were being written are at
+    /// risk.
     pub(crate) fn image(&self, random: &mut Random) -> Vec<u8> {
         let mut image = self.durable.to_vec();
         let mut order: Vec<usize> = (0..self.pending.len()).collect();
@@ -171,7 +173,8 @@ impl Disk {
         self.with(|disk| disk.failure = Some((after, kind, random)));
     }
 
-    /// The disk works again. What was not flushed is there, lost or torn: the page cache is gone. Whether it had failed.
+    /// The disk works again. What was not flushed is there, lost or torn: the page cache is gone. Whether it had
+    /// failed.
     #[allow(dead_code, reason = "each test uses its part of the disk")]
     pub(crate) fn mend(&self) -> bool {
         self.with(|disk| {
