@@ -29,6 +29,7 @@
 //! state once; upstream gets each derived event at least once, with an id that is the same each time. How: `engine`
 //! (which redelivery is a duplicate), `store` (one transaction an epoch) and `runtime` (acknowledge after it).
 
+pub mod config;
 pub mod expr;
 pub mod plan;
 pub mod types;
