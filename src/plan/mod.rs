@@ -8,11 +8,16 @@
 //! [`Fingerprint`] covers all that decides which rows a node produces and how its state is to be read, and
 //! nothing else (not the place in the file, not comments or spelling).
 
+mod diagnostic;
+pub mod quantity;
+
 use compact_str::CompactString;
 
 pub use crate::codec::{Format, JsonFormat, Metadata, TimestampFormat};
 use crate::expr::Expr;
 use crate::types::{Fingerprint, Schema, Timespan, Type};
+
+pub use diagnostic::{Diagnostic, Place, nearest};
 
 /// The position of a node in [`Plan::nodes`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,17 +40,6 @@ pub struct Plan {
     pub nodes: Vec<Node>,
     /// Tables that are written, one for each INSERT (two INSERTs into one table are two sinks).
     pub sinks: Vec<Sink>,
-}
-
-/// A place in a file, for messages.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Place {
-    /// The file as the user named it.
-    pub file: String,
-    /// Line, from 1.
-    pub line: usize,
-    /// Column in characters, from 1.
-    pub column: usize,
 }
 
 /// A table that is read.
