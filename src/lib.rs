@@ -29,7 +29,6 @@
 //! state once; upstream gets each derived event at least once, with an id that is the same each time. How: `engine`
 //! (which redelivery is a duplicate), `store` (one transaction an epoch) and `runtime` (acknowledge after it).
 
-<<<<<<< HEAD
 pub mod codec;
 pub mod config;
 pub mod engine;
