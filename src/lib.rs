@@ -21,7 +21,7 @@
 //! | 3 | [`sql`] · [`config`] · [`ops`] | SQL text to plan (only here is sqlparser named) · TOML to checked configuration · operators |
 //! | 4 | [`engine`] | the sans-IO driver: graph, watermarks, epochs, and the pure decisions on duplicates and commits |
 //! | 5 | [`store`] · [`mqtt`] | the redb file (only here is redb named) · the broker connections (only here is rumqttc named) |
-//! | 6 | [`runtime`] · [`admin`] | tasks, channels, clock, signals, shutdown · the control socket |
+//! | 6 | [`runtime`] | tasks, channels, clock, signals, shutdown, the control socket |
 //! | 7 | [`cli`], `main` | the commands |
 //!
 //! # The promise
@@ -29,6 +29,7 @@
 //! state once; upstream gets each derived event at least once, with an id that is the same each time. How: `engine`
 //! (which redelivery is a duplicate), `store` (one transaction an epoch) and `runtime` (acknowledge after it).
 
+pub mod cli;
 pub mod codec;
 pub mod config;
 pub mod engine;
@@ -37,6 +38,7 @@ pub mod mqtt;
 pub mod ops;
 pub mod plan;
 pub mod runtime;
+pub mod sql;
 pub mod state;
 pub mod store;
 pub mod types;

@@ -65,8 +65,13 @@ struct Filter {
 
 impl Filter {
     fn keeps(&self, letter: &Letter) -> bool {
-        self.stream.as_ref().is_none_or(|stream| *stream == letter.stream)
-            && self.reason.as_ref().is_none_or(|reason| *reason == letter.reason)
+        self.stream
+            .as_ref()
+            .is_none_or(|stream| *stream == letter.stream)
+            && self
+                .reason
+                .as_ref()
+                .is_none_or(|reason| *reason == letter.reason)
     }
 }
 
@@ -89,7 +94,9 @@ struct Access {
 
 impl Access {
     fn new(config: &ConfigArgument) -> Result<Self, Failure> {
-        Ok(Self { settings: settings(&load(&config.config)?.config)? })
+        Ok(Self {
+            settings: settings(&load(&config.config)?.config)?,
+        })
     }
 
     fn ask(&self, command: &Command) -> anyhow::Result<Answer> {
@@ -109,7 +116,9 @@ impl Access {
             let Answer::Letters(letters) = self.ask(&Command::List { after, limit: PAGE })? else {
                 bail!("the running headwater gave another answer than asked for");
             };
-            let Some(last) = letters.last() else { return Ok(()) };
+            let Some(last) = letters.last() else {
+                return Ok(());
+            };
             after = last.id;
             letters.iter().try_for_each(&mut visit)?;
         }
@@ -121,9 +130,14 @@ impl Access {
         }
         let mut selected = Vec::new();
         self.each(|letter| {
-            if (arguments.all || arguments.ids.contains(&letter.id)) && arguments.filter.keeps(letter) {
+            if (arguments.all || arguments.ids.contains(&letter.id))
+                && arguments.filter.keeps(letter)
+            {
                 // The payload is not needed to name it, and there may be many.
-                selected.push(Letter { payload: Vec::new(), ..letter.clone() });
+                selected.push(Letter {
+                    payload: Vec::new(),
+                    ..letter.clone()
+                });
             }
             Ok(())
         })?;
@@ -184,11 +198,21 @@ fn show(arguments: &OneArgument) -> Result<(), Failure> {
     };
     for letter in letters {
         println!("id        {}", letter.id);
-        println!("received  {}", EventTime::from_micros(letter.received_at_micros));
+        println!(
+            "received  {}",
+            EventTime::from_micros(letter.received_at_micros)
+        );
         println!("stream    {}", letter.stream);
         println!("reason    {}: {}", letter.reason, letter.detail);
         println!("topic     {}", letter.topic);
-        println!("replay    {}", if letter.replayable { "possible" } else { "not possible: other queries have used it" });
+        println!(
+            "replay    {}",
+            if letter.replayable {
+                "possible"
+            } else {
+                "not possible: other queries have used it"
+            }
+        );
         println!("payload   {} bytes", letter.payload.len());
         match std::str::from_utf8(&letter.payload) {
             Ok(text) if !text.contains('\0') => println!("{text}"),
@@ -203,7 +227,13 @@ fn print_hex(bytes: &[u8]) {
         let hex: Vec<String> = chunk.iter().map(|byte| format!("{byte:02x}")).collect();
         let text: String = chunk
             .iter()
-            .map(|byte| if byte.is_ascii_graphic() { char::from(*byte) } else { '.' })
+            .map(|byte| {
+                if byte.is_ascii_graphic() {
+                    char::from(*byte)
+                } else {
+                    '.'
+                }
+            })
             .collect();
         println!("{:08x}  {:<47}  {text}", row * 16, hex.join(" "));
     }
@@ -228,7 +258,11 @@ fn replay(arguments: &SelectArguments) -> Result<(), Failure> {
 
 fn purge(arguments: &SelectArguments) -> Result<(), Failure> {
     let access = Access::new(&arguments.config)?;
-    let ids: Vec<u64> = access.select(arguments)?.iter().map(|letter| letter.id).collect();
+    let ids: Vec<u64> = access
+        .select(arguments)?
+        .iter()
+        .map(|letter| letter.id)
+        .collect();
     for some in ids.chunks(1_000) {
         access.ask(&Command::Purge { ids: some.to_vec() })?;
     }

@@ -33,7 +33,12 @@ pub(super) fn load(path: &Path) -> Result<Pipeline, Failure> {
         }
         Err(error) => return Err(error.into()),
     };
-    let names: Vec<&str> = loaded.config.connections.iter().map(|c| c.name.as_str()).collect();
+    let names: Vec<&str> = loaded
+        .config
+        .connections
+        .iter()
+        .map(|c| c.name.as_str())
+        .collect();
     match sql::compile(&loaded.pipelines, &names) {
         Ok(compiled) => Ok(Pipeline {
             config: loaded.config,
@@ -57,7 +62,11 @@ pub(super) fn print(problems: &[Diagnostic], kind: &str) -> Failure {
 
 /// What the runtime needs. Reads the secrets and certificates that the configuration names.
 pub(super) fn settings(config: &Config) -> anyhow::Result<Settings> {
-    let connections = config.connections.iter().map(connection).collect::<anyhow::Result<_>>()?;
+    let connections = config
+        .connections
+        .iter()
+        .map(connection)
+        .collect::<anyhow::Result<_>>()?;
     Ok(Settings {
         state_dir: config.state.dir.clone(),
         store: store_options(config),
@@ -94,12 +103,14 @@ fn connection(connection: &Connection) -> anyhow::Result<ConnectionSettings> {
     let credentials = match (&connection.username, &connection.password) {
         (Some(username), password) => {
             let password = match password {
-                Some(secret) => {
-                    read_secret(secret).with_context(|| format!("the password of connection `{name}`"))?
-                }
+                Some(secret) => read_secret(secret)
+                    .with_context(|| format!("the password of connection `{name}`"))?,
                 None => Vec::new(),
             };
-            Some(Credentials { username: username.clone(), password })
+            Some(Credentials {
+                username: username.clone(),
+                password,
+            })
         }
         (None, _) => None,
     };
@@ -156,9 +167,13 @@ fn read_secret(secret: &Secret) -> anyhow::Result<Vec<u8>> {
             Path::new(&dir).join(name)
         }
     };
-    let mut bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let mut bytes =
+        std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
     // Editors end a file with a line end; no password ends with one.
-    while bytes.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
+    while bytes
+        .last()
+        .is_some_and(|byte| matches!(byte, b'\n' | b'\r'))
+    {
         bytes.pop();
     }
     Ok(bytes)

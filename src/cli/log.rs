@@ -48,8 +48,13 @@ pub(super) fn start(options: &LogOptions) {
     // journald adds the time itself.
     let journald = std::env::var_os("JOURNAL_STREAM").is_some();
     let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let format = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
-    let registry = tracing_subscriber::registry().with(options.level).with(OnlyOurs).with(Repeats::default());
+    let format = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_target(false);
+    let registry = tracing_subscriber::registry()
+        .with(options.level)
+        .with(OnlyOurs)
+        .with(Repeats::default());
     if options.json {
         registry.with(format.json().flatten_event(true)).init();
     } else if journald {
@@ -82,10 +87,15 @@ struct Site {
 impl<S: Subscriber> Layer<S> for Repeats {
     fn event_enabled(&self, event: &Event<'_>, _context: Context<'_, S>) -> bool {
         let now = Instant::now();
-        let mut sites = self.sites.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let site = sites
-            .entry(event.metadata().callsite())
-            .or_insert(Site { since: now, written: 0, held_back: 0 });
+        let mut sites = self
+            .sites
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let site = sites.entry(event.metadata().callsite()).or_insert(Site {
+            since: now,
+            written: 0,
+            held_back: 0,
+        });
         if now.duration_since(site.since) >= WINDOW {
             if site.held_back > 0 {
                 let place = event.metadata();
@@ -96,7 +106,11 @@ impl<S: Subscriber> Layer<S> for Repeats {
                     place.line().unwrap_or(0)
                 );
             }
-            *site = Site { since: now, written: 0, held_back: 0 };
+            *site = Site {
+                since: now,
+                written: 0,
+                held_back: 0,
+            };
         }
         if site.written >= REPEATS {
             site.held_back += 1;

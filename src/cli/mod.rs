@@ -56,7 +56,12 @@ enum Command {
 #[derive(Clone, Debug, Args)]
 struct ConfigArgument {
     /// The configuration file
-    #[arg(long, short, value_name = "FILE", default_value = "/etc/headwater/headwater.toml")]
+    #[arg(
+        long,
+        short,
+        value_name = "FILE",
+        default_value = "/etc/headwater/headwater.toml"
+    )]
     config: PathBuf,
 }
 

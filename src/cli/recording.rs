@@ -4,6 +4,8 @@
 //! seconds, milliseconds or microseconds since 1970 (told apart by size); `payload` as a string, or as any JSON value
 //! (as `mosquitto_sub -F %J` writes), which stands for its text; or `payload_base64` for bytes that are no text.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -49,16 +51,22 @@ enum Flag {
 pub(super) fn parse(line: &str) -> Result<Recorded, String> {
     let line: Line<'_> = serde_json::from_str(line).map_err(|error| error.to_string())?;
     let payload = match (line.payload, line.payload_base64) {
-        (_, Some(text)) => from_base64(&text).ok_or("`payload_base64` is not base64")?,
+        (_, Some(text)) => STANDARD
+            .decode(text)
+            .map_err(|error| format!("`payload_base64`: {error}"))?,
         (Some(raw), None) if raw.get().starts_with('"') => {
-            let text: String = serde_json::from_str(raw.get()).map_err(|error| error.to_string())?;
+            let text: String =
+                serde_json::from_str(raw.get()).map_err(|error| error.to_string())?;
             text.into_bytes()
         }
         (Some(raw), None) if raw.get() == "null" => Vec::new(),
         (Some(raw), None) => raw.get().as_bytes().to_vec(),
         (None, None) => return Err("there is neither `payload` nor `payload_base64`".to_owned()),
     };
-    let time = line.time.filter(|raw| raw.get() != "null").map(|raw| parse_time(raw.get()));
+    let time = line
+        .time
+        .filter(|raw| raw.get() != "null")
+        .map(|raw| parse_time(raw.get()));
     Ok(Recorded {
         topic: line.topic,
         payload,
@@ -69,8 +77,12 @@ pub(super) fn parse(line: &str) -> Result<Recorded, String> {
 }
 
 fn parse_time(raw: &str) -> Result<EventTime, String> {
-    let wrong = || format!("the time {raw} is neither ISO 8601 with a zone nor a number since 1970");
-    let micros = if let Some(text) = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+    let wrong =
+        || format!("the time {raw} is neither ISO 8601 with a zone nor a number since 1970");
+    let micros = if let Some(text) = raw
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'))
+    {
         // mosquitto writes both a Z and an offset; the offset is what it means.
         let text = match text.rfind(['+', '-']) {
             Some(at) if text[..at].ends_with('Z') => format!("{}{}", &text[..at - 1], &text[at..]),
@@ -90,28 +102,6 @@ fn parse_time(raw: &str) -> Result<EventTime, String> {
     micros.map(EventTime::from_micros).ok_or_else(wrong)
 }
 
-fn from_base64(text: &str) -> Option<Vec<u8>> {
-    let digit = |byte: u8| match byte {
-        b'A'..=b'Z' => Some(byte - b'A'),
-        b'a'..=b'z' => Some(byte - b'a' + 26),
-        b'0'..=b'9' => Some(byte - b'0' + 52),
-        b'+' | b'-' => Some(62),
-        b'/' | b'_' => Some(63),
-        _ => None,
-    };
-    let mut bytes = Vec::new();
-    let (mut group, mut bits) = (0_u32, 0_u32);
-    for byte in text.trim_end_matches('=').bytes() {
-        group = group << 6 | u32::from(digit(byte)?);
-        bits += 6;
-        if bits >= 8 {
-            bits -= 8;
-            bytes.push((group >> bits) as u8);
-        }
-    }
-    Some(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,22 +110,46 @@ mod tests {
     fn reads_what_mosquitto_sub_writes() {
         let line = r#"{"tst":"2026-11-23T05:11:36.540283Z+0100","topic":"a/b","qos":1,"retain":1,"payloadlen":7,"payload":"{\"x\":1}"}"#;
         let recorded = parse(line).unwrap();
-        assert_eq!(recorded.time.unwrap().to_string(), "2026-11-23T04:11:36.540283Z");
-        assert_eq!((recorded.topic.as_str(), recorded.qos, recorded.retain), ("a/b", 1, true));
+        assert_eq!(
+            recorded.time.unwrap().to_string(),
+            "2026-11-23T04:11:36.540283Z"
+        );
+        assert_eq!(
+            (recorded.topic.as_str(), recorded.qos, recorded.retain),
+            ("a/b", 1, true)
+        );
         assert_eq!(recorded.payload, br#"{"x":1}"#);
     }
 
     #[test]
     fn payloads_and_times_of_every_spelling() {
         let payload = |line| parse(line).unwrap().payload;
-        assert_eq!(payload(r#"{"topic":"t","payload":{"x": 1}}"#), br#"{"x": 1}"#);
+        assert_eq!(
+            payload(r#"{"topic":"t","payload":{"x": 1}}"#),
+            br#"{"x": 1}"#
+        );
         assert_eq!(payload(r#"{"topic":"t","payload":21.50}"#), b"21.50");
-        assert_eq!(payload(r#"{"topic":"t","payload_base64":"//4A"}"#), [0xff, 0xfe, 0]);
-        for time in ["1700000000", "1700000000000", "1700000000000000", "\"2023-11-14T22:13:20Z\""] {
+        assert_eq!(
+            payload(r#"{"topic":"t","payload_base64":"//4A"}"#),
+            [0xff, 0xfe, 0]
+        );
+        for time in [
+            "1700000000",
+            "1700000000000",
+            "1700000000000000",
+            "\"2023-11-14T22:13:20Z\"",
+        ] {
             let line = format!(r#"{{"topic":"t","payload":"","time":{time}}}"#);
-            assert_eq!(parse(&line).unwrap().time.unwrap().as_millis(), 1_700_000_000_000);
+            assert_eq!(
+                parse(&line).unwrap().time.unwrap().as_millis(),
+                1_700_000_000_000
+            );
         }
-        assert!(parse(r#"{"topic":"t","payload":"","time":"noon"}"#).unwrap_err().contains("noon"));
+        assert!(
+            parse(r#"{"topic":"t","payload":"","time":"noon"}"#)
+                .unwrap_err()
+                .contains("noon")
+        );
         assert!(parse(r#"{"topic":"t"}"#).unwrap_err().contains("payload"));
     }
 }

@@ -15,7 +15,7 @@ use super::load::load;
 use super::recording::{self, Recorded};
 use super::{ConfigArgument, Failure};
 use crate::codec::Message;
-use crate::engine::{Clock, Engine, EngineOptions, topic_matches};
+use crate::engine::{Clock, Engine, EngineOptions, LEAST_FOLD_BYTES, topic_matches};
 use crate::plan::{Plan, SinkConnector, SourceConnector, SourceId};
 use crate::types::EventTime;
 
@@ -52,6 +52,7 @@ pub(super) fn replay(arguments: &ReplayArguments) -> Result<(), Failure> {
     let options = EngineOptions {
         max_keys: pipeline.config.limits.max_keys,
         max_payload_bytes: pipeline.config.limits.max_payload_bytes as usize,
+        least_fold_bytes: LEAST_FOLD_BYTES,
         connections: Vec::new(),
     };
     let engine = Engine::new(plan.into(), &options);
@@ -59,7 +60,10 @@ pub(super) fn replay(arguments: &ReplayArguments) -> Result<(), Failure> {
         engine,
         out: BufWriter::new(std::io::stdout().lock()),
         arguments,
-        clock: Clock { wall: EventTime::from_micros(0), steady_micros: 0 },
+        clock: Clock {
+            wall: EventTime::from_micros(0),
+            steady_micros: 0,
+        },
         messages: 0,
     };
     player.play_recording()?;
@@ -79,7 +83,10 @@ impl<W: Write> Player<'_, W> {
     fn play_recording(&mut self) -> anyhow::Result<()> {
         let path = &self.arguments.file;
         if path.as_os_str() == "-" {
-            return self.play(&mut BufReader::new(std::io::stdin().lock()), &progress(None));
+            return self.play(
+                &mut BufReader::new(std::io::stdin().lock()),
+                &progress(None),
+            );
         }
         let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
         let length = file.metadata().map(|metadata| metadata.len()).ok();
@@ -93,7 +100,9 @@ impl<W: Write> Player<'_, W> {
         let mut line = String::new();
         for number in 1.. {
             line.clear();
-            let read = input.read_line(&mut line).with_context(|| self.place(number))?;
+            let read = input
+                .read_line(&mut line)
+                .with_context(|| self.place(number))?;
             if read == 0 {
                 break;
             }
@@ -121,7 +130,11 @@ impl<W: Write> Player<'_, W> {
                 let first = self.messages == 0;
                 self.clock.wall = time;
                 self.clock.steady_micros += if first { 0 } else { passed as u64 };
-                if self.engine.next_tick().is_some_and(|due| due <= self.clock.steady_micros) {
+                if self
+                    .engine
+                    .next_tick()
+                    .is_some_and(|due| due <= self.clock.steady_micros)
+                {
                     self.engine.tick(self.clock);
                 }
             }
@@ -136,8 +149,12 @@ impl<W: Write> Player<'_, W> {
         let plan = self.engine.plan().clone();
         let mut taken = false;
         for (id, source) in plan.sources.iter().enumerate() {
-            if let SourceConnector::Mqtt { filters, retained, .. } = &source.connector
-                && filters.iter().any(|filter| topic_matches(filter, message.topic))
+            if let SourceConnector::Mqtt {
+                filters, retained, ..
+            } = &source.connector
+                && filters
+                    .iter()
+                    .any(|filter| topic_matches(filter, message.topic))
                 && (*retained || !message.retain)
             {
                 taken = true;
@@ -166,7 +183,11 @@ impl<W: Write> Player<'_, W> {
             }
             if self.arguments.envelope {
                 let name = serde_json::to_string(sink.name.as_str())?;
-                writeln!(self.out, "{{\"sink\":{name},\"id\":\"{}\",\"row\":{}}}", row.id, row.line)?;
+                writeln!(
+                    self.out,
+                    "{{\"sink\":{name},\"id\":\"{}\",\"row\":{}}}",
+                    row.id, row.line
+                )?;
             } else {
                 writeln!(self.out, "{}", row.line)?;
             }
@@ -194,8 +215,11 @@ fn progress(length: Option<u64>) -> ProgressBar {
     }
     match length {
         Some(length) => {
-            let style = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}");
-            ProgressBar::new(length).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+            let style = ProgressStyle::with_template(
+                "{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
+            );
+            ProgressBar::new(length)
+                .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
         }
         None => ProgressBar::new_spinner(),
     }

@@ -47,7 +47,8 @@ pub(super) fn run_loaded(
     let state_dir: PathBuf = settings.state_dir.clone();
     let ended = runtime.block_on(async {
         let shutdown = Box::pin(signalled()?);
-        let ready = || info!(state = %state_dir.display(), version = env!("CARGO_PKG_VERSION"), "running");
+        let ready =
+            || info!(state = %state_dir.display(), version = env!("CARGO_PKG_VERSION"), "running");
         let running = run_pipeline(pipeline.plan, settings, reset, shutdown, ready);
         tokio::pin!(running);
         tokio::pin!(beside);

@@ -28,8 +28,11 @@ pub(super) fn run(command: &StateCommand) -> Result<(), Failure> {
     let StateCommand::Reset(arguments) = command;
     let pipeline = load(&arguments.config.config)?;
     let settings = settings(&pipeline.config)?;
-    let names =
-        if arguments.all { vec!["--all".to_owned()] } else { arguments.queries.clone() };
+    let names = if arguments.all {
+        vec!["--all".to_owned()]
+    } else {
+        arguments.queries.clone()
+    };
     let epoch = reset_state(pipeline.plan, &settings, &names)?;
     println!("state reset in epoch {epoch}; the other queries keep theirs");
     Ok(())

@@ -2,6 +2,9 @@
 
 use std::fmt::Write as _;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use super::{TimestampFormat, format_timestamp};
 use crate::types::{EventTime, Schema, Type, Value};
 
@@ -72,7 +75,7 @@ fn push_json(value: &Value, ty: &Type, timestamps: &TimestampFormat, out: &mut S
         }
         Value::Bytes(bytes) => {
             out.push('"');
-            push_base64(bytes, out);
+            STANDARD.encode_string(bytes, out);
             out.push('"');
             Ok(())
         }
@@ -165,25 +168,6 @@ fn push_string(text: &str, out: &mut String) {
     } else {
         // Serialising a string to memory cannot fail.
         out.push_str(&serde_json::to_string(text).unwrap_or_default());
-    }
-}
-
-fn push_base64(bytes: &[u8], out: &mut String) {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for chunk in bytes.chunks(3) {
-        let group = chunk
-            .iter()
-            .fold(0_u32, |group, byte| group << 8 | u32::from(*byte))
-            << (8 * (3 - chunk.len()));
-        for index in 0..4 {
-            if index <= chunk.len() {
-                out.push(char::from(
-                    ALPHABET[(group >> (18 - 6 * index)) as usize & 63],
-                ));
-            } else {
-                out.push('=');
-            }
-        }
     }
 }
 

@@ -90,21 +90,20 @@ pub enum RestoreError {
 pub(super) struct SnapshotPolicy {
     base_bytes: u64,
     delta_bytes: u64,
+    least_bytes: u64,
     due: bool,
 }
 
 impl SnapshotPolicy {
-    const LEAST_BYTES: u64 = 256 * 1024;
+    pub(super) fn new(least_bytes: u64) -> Self {
+        Self {
+            least_bytes,
+            ..Self::default()
+        }
+    }
 
-    const fn is_due(&self) -> bool {
-        let limit = self.base_bytes.saturating_mul(4);
-        self.due
-            || self.delta_bytes
-                > if limit > Self::LEAST_BYTES {
-                    limit
-                } else {
-                    Self::LEAST_BYTES
-                }
+    fn is_due(&self) -> bool {
+        self.due || self.delta_bytes > self.base_bytes.saturating_mul(4).max(self.least_bytes)
     }
 }
 
@@ -203,8 +202,7 @@ impl Engine {
         let base_bytes = pieces.iter().map(|piece| piece.len() as u64).sum();
         self.snapshot = SnapshotPolicy {
             base_bytes,
-            delta_bytes: 0,
-            due: false,
+            ..SnapshotPolicy::new(self.snapshot.least_bytes)
         };
         StateChange::Snapshot(pieces)
     }

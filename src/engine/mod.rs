@@ -64,6 +64,9 @@ pub struct EngineOptions {
     pub max_keys: usize,
     /// Messages with a larger payload are dead letters.
     pub max_payload_bytes: usize,
+    /// The log of state changes is folded into a snapshot when it has grown to four times the last one, and to this
+    /// many bytes at least.
+    pub least_fold_bytes: u64,
     /// The connections that the plan names.
     pub connections: Vec<ConnectionOptions>,
 }
@@ -82,6 +85,9 @@ pub struct Delivery<'a> {
     /// Whether repetitions are to be recognised: false where acknowledgements do not wait for the commit.
     pub tracked: bool,
 }
+
+/// What [`EngineOptions::least_fold_bytes`] is unless there is a reason.
+pub const LEAST_FOLD_BYTES: u64 = 256 * 1024;
 
 /// The engine.
 pub struct Engine {
@@ -131,7 +137,7 @@ impl Engine {
             epoch: 0,
             wall_floor: EventTime::MIN,
             changed: false,
-            snapshot: checkpoint::SnapshotPolicy::default(),
+            snapshot: checkpoint::SnapshotPolicy::new(options.least_fold_bytes),
             scratch: Encoder::new(),
             plan,
         }
@@ -244,8 +250,12 @@ impl Engine {
         let size = message.payload.len();
         let rows = if size > self.max_payload_bytes {
             let limit = self.max_payload_bytes;
-            let detail = format!("the payload has {size} bytes, more than limits.max_payload = {limit}");
-            Err(Discard { reason: "too_large", detail })
+            let detail =
+                format!("the payload has {size} bytes, more than limits.max_payload = {limit}");
+            Err(Discard {
+                reason: "too_large",
+                detail,
+            })
         } else {
             source.rows(message, &context)
         };
@@ -285,16 +295,19 @@ impl Engine {
         }
     }
 
-    /// Lets time pass: sources that have been silent for their idle timeout no longer hold windows open.
+    /// Lets time pass: sources that have been silent for their idle timeout no longer hold windows open. Time that
+    /// closes nothing is no change, so that an idle gateway writes nothing.
     pub fn tick(&mut self, clock: Clock) {
         self.wall_floor = self.wall_floor.max(clock.wall);
         self.graph.context.now = self.wall_floor;
         self.output.now_micros = self.wall_floor.as_micros();
+        let rows_before = self.output.counters.rows_out;
         for id in 0..self.sources.len() {
             if let Some(watermark) = self.sources[id].idle_watermark(clock.steady_micros) {
                 self.advance(id, watermark);
             }
         }
+        self.changed |= self.output.counters.rows_out > rows_before;
     }
 
     /// When `tick` has something to do, on the clock that never jumps.
@@ -304,6 +317,7 @@ impl Engine {
 
     /// The input has ended, as a recording does: every window closes.
     pub fn finish(&mut self) {
+        self.changed = true;
         for id in 0..self.sources.len() {
             self.advance(id, EventTime::MAX);
         }
@@ -313,7 +327,6 @@ impl Engine {
         let node = self.sources[id].node;
         self.sources[id].watermark = watermark;
         if node != usize::MAX {
-            self.changed = true;
             let mut exit = self.output.during(&self.plan, None);
             self.graph.advance(node, 0, watermark, &mut exit);
         }

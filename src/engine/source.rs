@@ -12,6 +12,9 @@ use crate::types::{EventTime, Fingerprint, Lineage, Row, Timespan, Value};
 /// A wall clock that says less than this has not been set since power came back (a Raspberry Pi has no battery).
 const CLOCK_UNSET_BEFORE: EventTime = EventTime::from_millis(1_735_689_600_000);
 
+/// How often event time moves on while a source is silent.
+const IDLE_STEP_MICROS: u64 = 1_000_000;
+
 pub(super) struct Source {
     decoder: Decoder,
     computed: Vec<(usize, crate::expr::Expr)>,
@@ -28,6 +31,7 @@ pub(super) struct Source {
     pub(super) watermark: EventTime,
     /// When the last row came, on the clock that never jumps; and the watermark then.
     last_row: Option<(u64, EventTime)>,
+    idle_looked_at: u64,
 }
 
 impl Source {
@@ -59,6 +63,7 @@ impl Source {
             messages: 0,
             watermark: EventTime::MIN,
             last_row: None,
+            idle_looked_at: 0,
         }
     }
 
@@ -114,21 +119,40 @@ impl Source {
     }
 
     /// The watermark at this time: when the source has been silent for its idle timeout, event time goes on at the
-    /// pace of the clock that never jumps, so that the last windows close. `None` if it has not moved.
+    /// pace of the clock that never jumps, so that the last windows close. `None` if it has not moved. A restart
+    /// counts as a row: nobody knows how long the silence before it was.
     pub(super) fn idle_watermark(&mut self, steady_micros: u64) -> Option<EventTime> {
-        let (timeout, (since, then)) = (self.idle_timeout?, self.last_row?);
-        let silent = Timespan::from_micros(steady_micros.saturating_sub(since) as i64);
-        if silent < timeout || then == EventTime::MIN || then.plus(silent) <= self.watermark {
+        let timeout = self.idle_timeout?;
+        if self.watermark == EventTime::MIN {
             return None;
         }
-        self.watermark = then.plus(silent);
-        Some(self.watermark)
+        let (since, then) = *self.last_row.get_or_insert((steady_micros, self.watermark));
+        let silent = Timespan::from_micros(steady_micros.saturating_sub(since) as i64);
+        if silent < timeout {
+            return None;
+        }
+        self.idle_looked_at = steady_micros;
+        let reached = then.plus(silent);
+        (reached > self.watermark).then(|| {
+            self.watermark = reached;
+            reached
+        })
     }
 
-    /// When `idle_watermark` is worth asking again, on the clock that never jumps.
+    /// When `idle_watermark` is worth asking again, on the clock that never jumps: at the timeout, then once a second.
     pub(super) fn idle_at(&self) -> Option<u64> {
-        let (since, _) = self.last_row?;
-        Some(since.saturating_add(self.idle_timeout?.as_micros().max(0) as u64))
+        let timeout = self.idle_timeout?.as_micros().max(0) as u64;
+        if self.watermark == EventTime::MIN {
+            return None;
+        }
+        let Some((since, _)) = self.last_row else {
+            return Some(0);
+        };
+        Some(
+            since
+                .saturating_add(timeout)
+                .max(self.idle_looked_at.saturating_add(IDLE_STEP_MICROS)),
+        )
     }
 }
 

@@ -319,7 +319,7 @@ impl Connection {
                     self.subscribe(client, identifiers != Some(0));
                 }
                 Ok(Event::Incoming(Packet::SubAck(ack))) => {
-                    self.check_subscribed(&ack.return_codes)
+                    self.check_subscribed(&ack.return_codes);
                 }
                 Ok(Event::Incoming(Packet::Disconnect(disconnect))) => {
                     return (

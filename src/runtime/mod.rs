@@ -9,6 +9,7 @@ mod commit;
 mod committer;
 mod control;
 mod driver;
+mod files;
 mod forwarding;
 mod offline;
 mod status;
@@ -26,7 +27,9 @@ use compact_str::ToCompactString as _;
 use tracing::{info, warn};
 
 use self::driver::Driver;
-use crate::engine::{ConnectionOptions, Engine, EngineOptions, OutboxLimits, RestoreError, Stored};
+use crate::engine::{
+    ConnectionOptions, Engine, EngineOptions, LEAST_FOLD_BYTES, OutboxLimits, RestoreError, Stored,
+};
 use crate::mqtt::{Endpoint, ForwardOptions, SourceOptions, Subscription};
 use crate::plan::{Plan, SinkConnector, SourceConnector, SourceId};
 use crate::store::{Recovered, RecoveryNote, Store, StoreError, StoreOptions};
@@ -116,6 +119,7 @@ impl Settings {
         EngineOptions {
             max_keys: self.max_keys,
             max_payload_bytes: self.max_payload_bytes,
+            least_fold_bytes: LEAST_FOLD_BYTES,
             connections: connections.collect(),
         }
     }
@@ -252,40 +256,6 @@ fn report(recovered: &Recovered) {
     }
 }
 
-/// Cuts the files of `filesystem` sinks to what is committed: lines after it belong to an epoch that is not.
-fn settle_files(engine: &Engine) -> Result<(), RunError> {
-    for (id, sink) in engine.plan().sinks.iter().enumerate() {
-        let SinkConnector::Filesystem { path } = &sink.connector else {
-            continue;
-        };
-        let path = PathBuf::from(path);
-        let committed = engine.file_bytes(crate::plan::SinkId(id));
-        let error = |detail: String| RunError::File {
-            path: path.clone(),
-            detail,
-        };
-        let length = match std::fs::metadata(&path) {
-            Ok(metadata) => metadata.len(),
-            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => 0,
-            Err(cause) => return Err(error(cause.to_string())),
-        };
-        if committed == 0 && length > 0 {
-            return Err(error(
-                "the file is not empty, but this query has not written to it yet; move it away"
-                    .to_owned(),
-            ));
-        }
-        if length < committed {
-            warn!(path = %path.display(), committed, length, "the file is shorter than what was written to it");
-        } else if length > committed {
-            let cut = std::fs::OpenOptions::new().write(true).open(&path);
-            cut.and_then(|file| file.set_len(committed))
-                .map_err(|cause| error(cause.to_string()))?;
-        }
-    }
-    Ok(())
-}
-
 /// Runs a pipeline until `shutdown` resolves. Queries named in `reset` lose state that does not fit them any more.
 /// `ready` is called when the state is open and the connections are being made.
 pub async fn run(
@@ -296,7 +266,7 @@ pub async fn run(
     ready: impl FnOnce(),
 ) -> Result<(), RunError> {
     let (engine, store) = restore(plan, &settings, reset)?;
-    settle_files(&engine)?;
+    files::settle(&engine)?;
     let path = socket_path(&settings.state_dir);
     let listener = control::listen(&settings.state_dir).map_err(|source| RunError::Control {
         path: path.clone(),

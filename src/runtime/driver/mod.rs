@@ -6,28 +6,29 @@
 //! an outbox that blocks is full, when the disk has stalled, or when an epoch has grown large before the one
 //! before it is committed. What is not taken stays with the broker (QoS 1) or is dropped and counted (QoS 0).
 
-use std::io::Write as _;
+mod commands;
+mod input;
+mod output;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use compact_str::{CompactString, ToCompactString as _};
+use compact_str::ToCompactString as _;
 use tokio::sync::{mpsc, oneshot};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
-use super::clock::SystemClock;
-use super::commit::{epoch_commit, replay_letter};
-use super::committer::{Committer, FileAppend, Job, StoreEvent};
-use super::control::{Answer, Command};
-use super::forwarding::Forwarding;
-use super::status::Summary;
-use super::{RunError, Settings};
-use crate::codec::Message;
-use crate::engine::{Clock, Delivery, Engine, Pacer, SealedEpoch, Verdict};
-use crate::mqtt::{
-    Acknowledger, Forward, ForwardEvent, Inbox, Received, SourceConnection, SourceEvent,
-};
+use crate::engine::{Clock, Engine, Pacer, SealedEpoch};
+use crate::mqtt::{Acknowledger, Forward, ForwardEvent, Inbox, SourceConnection, SourceEvent};
 use crate::plan::SinkConnector;
+use crate::runtime::clock::SystemClock;
+use crate::runtime::commit::epoch_commit;
+use crate::runtime::committer::{Committer, FileAppend, Job, StoreEvent};
+use crate::runtime::control::{Answer, Command};
+use crate::runtime::files::{self, Line};
+use crate::runtime::forwarding::Forwarding;
+use crate::runtime::status::Summary;
+use crate::runtime::{RunError, Settings};
 use crate::store::{OutboxChunk, Store};
 
 /// Messages taken in one go before the other tasks get their turn.
@@ -46,6 +47,7 @@ pub(super) struct Driver {
     store_events: mpsc::UnboundedReceiver<StoreEvent>,
     inbox: Arc<Inbox>,
     input: mpsc::UnboundedReceiver<SourceEvent>,
+    files: mpsc::Receiver<Line>,
     sources: Vec<SourceLine>,
     forwards: Vec<Option<Forwarding>>,
     forward_events: mpsc::UnboundedReceiver<ForwardEvent>,
@@ -120,6 +122,7 @@ impl Driver {
             forwards: forwards.collect(),
             summary: Summary::new(clock.now().steady_micros),
             settings,
+            files: files::read(&engine)?,
             clock,
             engine,
             committer,
@@ -153,7 +156,9 @@ impl Driver {
                 .is_some_and(|due| due <= now.steady_micros)
             {
                 self.engine.tick(now);
-                self.note_other_change(now);
+                if self.engine.has_changes() {
+                    self.note_other_change(now);
+                }
             }
             self.commit_if_due(now);
             self.pump();
@@ -171,6 +176,7 @@ impl Driver {
                 }
                 Some((command, reply)) = self.commands.recv() => self.on_command(command, reply).await,
                 Some(event) = self.input.recv(), if takes_input => self.on_input(event),
+                Some(line) = self.files.recv(), if takes_input => self.take_line(&line),
                 () = tokio::time::sleep_until(wake.into()) => {}
             }
             if self.summary.is_due(now.steady_micros) {
@@ -203,103 +209,6 @@ impl Driver {
             wake = wake.min(now.steady_micros + 5_000);
         }
         self.clock.instant(wake)
-    }
-
-    fn on_input(&mut self, event: SourceEvent) {
-        let now = self.clock.now();
-        self.take(event, now);
-        for _ in 1..BATCH {
-            if !self.takes_input() {
-                break;
-            }
-            let Ok(event) = self.input.try_recv() else {
-                break;
-            };
-            self.take(event, now);
-            if self.committing.is_none() && self.commit_due() == Some(0) {
-                break;
-            }
-        }
-    }
-
-    fn take(&mut self, event: SourceEvent, now: Clock) {
-        match event {
-            SourceEvent::Received(received) => self.take_message(&received, now),
-            SourceEvent::Connected {
-                connection,
-                acknowledger,
-                session_present,
-            } => {
-                let lost = self.engine.connected(connection, session_present);
-                let name = &self.settings.connections[connection].name;
-                if lost {
-                    error!(
-                        connection = %name,
-                        "SESSION_LOST: the broker has forgotten our session; what it held for us while we were \
-                         away is gone (session expiry, or a broker without persistence)"
-                    );
-                    self.engine.count(&name.to_compact_string(), "session_lost");
-                }
-                if let Some(line) = self.line(connection) {
-                    line.acknowledger = Some(acknowledger);
-                    line.pacer.disconnected();
-                }
-                self.note_other_change(now);
-            }
-            SourceEvent::Disconnected { connection } => {
-                if let Some(line) = self.line(connection) {
-                    line.acknowledger = None;
-                    line.pacer.disconnected();
-                }
-            }
-        }
-    }
-
-    fn line(&mut self, connection: usize) -> Option<&mut SourceLine> {
-        self.sources
-            .iter_mut()
-            .find(|line| line.connection == connection)
-    }
-
-    fn take_message(&mut self, received: &Received, now: Clock) {
-        self.inbox.taken(received);
-        let Ok(topic) = std::str::from_utf8(&received.topic) else {
-            // The client checks topics; one that is not text reaches nobody.
-            return;
-        };
-        let tracked = !self.settings.acknowledge_on_receipt;
-        let delivery = Delivery {
-            message: Message {
-                topic,
-                payload: &received.payload,
-                qos: received.qos,
-                retain: received.retain,
-                received: now.wall,
-            },
-            dup: received.dup,
-            packet_id: received.packet_id,
-            subscription_ids: &received.subscription_ids,
-            tracked,
-        };
-        let verdict = self.engine.deliver(received.connection, &delivery, now);
-        if verdict == Verdict::PossibleDuplicate {
-            warn!(
-                topic,
-                "a redelivery could not be told from a new message; it was processed"
-            );
-        }
-        if received.qos > 0 && tracked {
-            self.to_acknowledge.push(Receipt {
-                connection: received.connection,
-                attempt: received.attempt,
-                packet_id: received.packet_id,
-            });
-            if let Some(line) = self.line(received.connection) {
-                line.pacer.arrived(now.steady_micros);
-            }
-        } else {
-            self.note_other_change(now);
-        }
     }
 
     fn note_other_change(&mut self, now: Clock) {
@@ -392,198 +301,6 @@ impl Driver {
         files
     }
 
-    fn on_store(&mut self, event: StoreEvent) -> Result<(), RunError> {
-        match event {
-            StoreEvent::Committed(stats) => {
-                self.stalled = false;
-                self.summary.committed(&stats);
-                let Some(done) = self.committing.take() else {
-                    return Ok(());
-                };
-                self.engine.committed();
-                for (connection, first_number, bytes) in done.chunks {
-                    if let Some(forwarding) = &mut self.forwards[connection] {
-                        forwarding.committed(first_number, bytes);
-                    }
-                }
-                self.acknowledge(done.receipts);
-                print_lines(&done.lines);
-            }
-            StoreEvent::Stalled => self.stalled = true,
-            StoreEvent::Chunk {
-                connection,
-                first_number,
-                bytes,
-            } => {
-                if let Some(forwarding) = &mut self.forwards[connection] {
-                    forwarding.chunk_read(first_number, bytes.as_deref());
-                }
-            }
-            StoreEvent::Failed(error) => return Err(RunError::Store(error)),
-        }
-        Ok(())
-    }
-
-    fn acknowledge(&mut self, receipts: Vec<Receipt>) {
-        for receipt in receipts {
-            let Some(line) = self
-                .sources
-                .iter_mut()
-                .find(|l| l.connection == receipt.connection)
-            else {
-                continue;
-            };
-            let Some(acknowledger) = line
-                .acknowledger
-                .as_ref()
-                .filter(|a| a.attempt() == receipt.attempt)
-            else {
-                // The connection it came on is gone. The broker sends it again, and the ledger knows it.
-                continue;
-            };
-            if acknowledger.acknowledge(receipt.packet_id) {
-                line.pacer.acknowledged(1);
-            } else {
-                self.retry.push(receipt);
-            }
-        }
-    }
-
-    fn on_forward(&mut self, event: ForwardEvent) {
-        match event {
-            ForwardEvent::Up {
-                connection,
-                attempt,
-                max_packet_bytes,
-            } => {
-                if let Some(forwarding) = &mut self.forwards[connection] {
-                    forwarding.up(attempt, max_packet_bytes, self.engine.outbox(connection));
-                }
-            }
-            ForwardEvent::Down { connection } => {
-                if let Some(forwarding) = &mut self.forwards[connection] {
-                    forwarding.down();
-                }
-            }
-            ForwardEvent::Delivered { connection, number } => {
-                if self.engine.outbox(connection).acknowledge(number) {
-                    self.summary.delivered += 1;
-                }
-                self.note_removal();
-            }
-            ForwardEvent::Refused {
-                connection,
-                number,
-                topic,
-                payload,
-                reason,
-            } => {
-                self.refuse(connection, number, &topic, &payload, &reason);
-            }
-        }
-    }
-
-    fn note_removal(&mut self) {
-        let now = self.clock.now().steady_micros;
-        self.removal_change.get_or_insert(now);
-    }
-
-    /// A row that upstream will never take becomes a dead letter, so that it does not block those behind it.
-    fn refuse(
-        &mut self,
-        connection: usize,
-        number: u64,
-        topic: &str,
-        payload: &[u8],
-        reason: &str,
-    ) {
-        let name = self.settings.connections[connection].name.clone();
-        warn!(connection = %name, topic, reason, "upstream refuses an event; it is kept as a dead letter");
-        let now = self.clock.now();
-        self.engine
-            .refused_upstream(connection, number, topic, payload, reason, now);
-        self.note_other_change(now);
-    }
-
-    fn pump(&mut self) {
-        if !self.retry.is_empty() {
-            let receipts = std::mem::take(&mut self.retry);
-            self.acknowledge(receipts);
-        }
-        for connection in 0..self.forwards.len() {
-            let Some(forwarding) = &mut self.forwards[connection] else {
-                continue;
-            };
-            for row in forwarding.pump(self.engine.outbox(connection), &self.committer) {
-                self.refuse(
-                    connection,
-                    row.number,
-                    &row.row.topic,
-                    &row.row.payload,
-                    &row.reason,
-                );
-            }
-        }
-    }
-
-    /// Counts what the connections had to drop.
-    fn collect_drops(&mut self) {
-        for line in &self.sources {
-            for (source, count) in line.handle.take_drops() {
-                self.engine
-                    .count_many(&CompactString::new(source), "qos0_overflow", count);
-            }
-        }
-    }
-
-    async fn on_command(&mut self, command: Command, reply: oneshot::Sender<Answer>) {
-        let answer = match command {
-            Command::List { after, limit } => {
-                let read = move |store: &mut Store| store.dead_letters_after(after, limit);
-                Answer::letters(self.committer.read(read).await)
-            }
-            Command::Show { id } => {
-                let read =
-                    move |store: &mut Store| store.dead_letter(id).map(|letter| vec![(id, letter)]);
-                Answer::letters(self.committer.read(read).await)
-            }
-            Command::Purge { ids } => {
-                let count = ids.len();
-                self.dead_remove.extend(ids);
-                let now = self.clock.now();
-                self.note_other_change(now);
-                Answer::Done { count }
-            }
-            Command::Replay { id } => self.replay(id).await,
-        };
-        // Whoever asked may have gone away.
-        let _ = reply.send(answer);
-    }
-
-    /// Sends a dead letter through again; it is removed in the epoch in which it takes effect.
-    async fn replay(&mut self, id: u64) -> Answer {
-        let letter = match self
-            .committer
-            .read(move |store| store.dead_letter(id))
-            .await
-        {
-            Some(Ok(letter)) => letter,
-            other => return Answer::letters(other.map(|r| r.map(|letter| vec![(id, letter)]))),
-        };
-        if self.dead_remove.contains(&id) {
-            return Answer::error(format!("dead letter {id} is being removed"));
-        }
-        let now = self.clock.now();
-        match replay_letter(&mut self.engine, &letter, now) {
-            Ok(()) => {
-                self.dead_remove.push(id);
-                self.note_other_change(now);
-                Answer::Done { count: 1 }
-            }
-            Err(reason) => Answer::error(format!("dead letter {id}: {reason}")),
-        }
-    }
-
     fn summarise(&mut self, now: Clock) {
         let up = self.forwards.iter().flatten().filter(|f| f.is_up()).count();
         let connected = self
@@ -644,16 +361,4 @@ impl Driver {
         info!("stopped");
         Ok(())
     }
-}
-
-/// Prints the rows of `print` sinks. A reader that has gone away must not end the process.
-fn print_lines(lines: &[String]) {
-    if lines.is_empty() {
-        return;
-    }
-    let mut out = std::io::stdout().lock();
-    for line in lines {
-        let _ = writeln!(out, "{line}");
-    }
-    let _ = out.flush();
 }

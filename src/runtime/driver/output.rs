@@ -1,0 +1,157 @@
+//! What goes out: acknowledgements after a commit, rows to upstream and to this machine.
+
+use std::io::Write as _;
+
+use tracing::warn;
+
+use super::{Driver, Receipt, RunError};
+use crate::mqtt::ForwardEvent;
+use crate::runtime::committer::StoreEvent;
+
+impl Driver {
+    pub(super) fn on_store(&mut self, event: StoreEvent) -> Result<(), RunError> {
+        match event {
+            StoreEvent::Committed(stats) => {
+                self.stalled = false;
+                self.summary.committed(&stats);
+                let Some(done) = self.committing.take() else {
+                    return Ok(());
+                };
+                self.engine.committed();
+                for (connection, first_number, bytes) in done.chunks {
+                    if let Some(forwarding) = &mut self.forwards[connection] {
+                        forwarding.committed(first_number, bytes);
+                    }
+                }
+                self.acknowledge(done.receipts);
+                print_lines(&done.lines);
+            }
+            StoreEvent::Stalled => self.stalled = true,
+            StoreEvent::Chunk {
+                connection,
+                first_number,
+                bytes,
+            } => {
+                if let Some(forwarding) = &mut self.forwards[connection] {
+                    forwarding.chunk_read(first_number, bytes.as_deref());
+                }
+            }
+            StoreEvent::Failed(error) => return Err(RunError::Store(error)),
+        }
+        Ok(())
+    }
+
+    pub(super) fn acknowledge(&mut self, receipts: Vec<Receipt>) {
+        for receipt in receipts {
+            let Some(line) = self
+                .sources
+                .iter_mut()
+                .find(|l| l.connection == receipt.connection)
+            else {
+                continue;
+            };
+            let Some(acknowledger) = line
+                .acknowledger
+                .as_ref()
+                .filter(|a| a.attempt() == receipt.attempt)
+            else {
+                // The connection it came on is gone. The broker sends it again, and the ledger knows it.
+                continue;
+            };
+            if acknowledger.acknowledge(receipt.packet_id) {
+                line.pacer.acknowledged(1);
+            } else {
+                self.retry.push(receipt);
+            }
+        }
+    }
+
+    pub(super) fn on_forward(&mut self, event: ForwardEvent) {
+        match event {
+            ForwardEvent::Up {
+                connection,
+                attempt,
+                max_packet_bytes,
+            } => {
+                if let Some(forwarding) = &mut self.forwards[connection] {
+                    forwarding.up(attempt, max_packet_bytes, self.engine.outbox(connection));
+                }
+            }
+            ForwardEvent::Down { connection } => {
+                if let Some(forwarding) = &mut self.forwards[connection] {
+                    forwarding.down();
+                }
+            }
+            ForwardEvent::Delivered { connection, number } => {
+                if self.engine.outbox(connection).acknowledge(number) {
+                    self.summary.delivered += 1;
+                }
+                self.note_removal();
+            }
+            ForwardEvent::Refused {
+                connection,
+                number,
+                topic,
+                payload,
+                reason,
+            } => {
+                self.refuse(connection, number, &topic, &payload, &reason);
+            }
+        }
+    }
+
+    pub(super) fn note_removal(&mut self) {
+        let now = self.clock.now().steady_micros;
+        self.removal_change.get_or_insert(now);
+    }
+
+    /// A row that upstream will never take becomes a dead letter, so that it does not block those behind it.
+    pub(super) fn refuse(
+        &mut self,
+        connection: usize,
+        number: u64,
+        topic: &str,
+        payload: &[u8],
+        reason: &str,
+    ) {
+        let name = self.settings.connections[connection].name.clone();
+        warn!(connection = %name, topic, reason, "upstream refuses an event; it is kept as a dead letter");
+        let now = self.clock.now();
+        self.engine
+            .refused_upstream(connection, number, topic, payload, reason, now);
+        self.note_other_change(now);
+    }
+
+    pub(super) fn pump(&mut self) {
+        if !self.retry.is_empty() {
+            let receipts = std::mem::take(&mut self.retry);
+            self.acknowledge(receipts);
+        }
+        for connection in 0..self.forwards.len() {
+            let Some(forwarding) = &mut self.forwards[connection] else {
+                continue;
+            };
+            for row in forwarding.pump(self.engine.outbox(connection), &self.committer) {
+                self.refuse(
+                    connection,
+                    row.number,
+                    &row.row.topic,
+                    &row.row.payload,
+                    &row.reason,
+                );
+            }
+        }
+    }
+}
+
+/// Prints the rows of `print` sinks. A reader that has gone away must not end the process.
+fn print_lines(lines: &[String]) {
+    if lines.is_empty() {
+        return;
+    }
+    let mut out = std::io::stdout().lock();
+    for line in lines {
+        let _ = writeln!(out, "{line}");
+    }
+    let _ = out.flush();
+}

@@ -1,0 +1,100 @@
+//! The `filesystem` connector: lines of files as input, and files of lines as output.
+//!
+//! A source's file is read once, from the first line that no committed epoch has seen, and not watched for more. A
+//! sink's file is cut back at the start to what is committed: lines after it belong to an epoch that is not.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
+
+use tokio::sync::mpsc;
+use tracing::{error, info, warn};
+
+use super::RunError;
+use crate::engine::Engine;
+use crate::plan::{SinkConnector, SinkId, SourceId};
+
+/// A line of a source's file.
+pub(super) struct Line {
+    pub(super) source: SourceId,
+    pub(super) path: String,
+    pub(super) text: String,
+}
+
+/// Lines that wait between the reader and the engine.
+const LINES_WAITING: usize = 256;
+
+/// Starts reading the files of all sources that have one.
+pub(super) fn read(engine: &Engine) -> Result<mpsc::Receiver<Line>, RunError> {
+    let (sender, lines) = mpsc::channel(LINES_WAITING);
+    for (source, path, done) in engine.file_sources() {
+        let error = |cause: std::io::Error| RunError::File {
+            path: PathBuf::from(path),
+            detail: cause.to_string(),
+        };
+        let file = File::open(path).map_err(error)?;
+        let (sender, path) = (sender.clone(), path.to_owned());
+        let reader = std::thread::Builder::new().name("file".to_owned());
+        reader
+            .spawn(move || read_lines(source, path, file, done, &sender))
+            .map_err(RunError::Thread)?;
+    }
+    Ok(lines)
+}
+
+fn read_lines(source: SourceId, path: String, file: File, done: u64, sender: &mpsc::Sender<Line>) {
+    for (number, line) in (0_u64..).zip(BufReader::new(file).lines()) {
+        match line {
+            Ok(_) if number < done => {}
+            Ok(text) => {
+                let line = Line {
+                    source,
+                    path: path.clone(),
+                    text,
+                };
+                if sender.blocking_send(line).is_err() {
+                    return;
+                }
+            }
+            Err(cause) => {
+                error!(path, line = number + 1, error = %cause, "reading stops here");
+                return;
+            }
+        }
+    }
+    info!(path, "read to its end");
+}
+
+/// Cuts the files of `filesystem` sinks to what is committed: lines after it belong to an epoch that is not.
+pub(super) fn settle(engine: &Engine) -> Result<(), RunError> {
+    for (id, sink) in engine.plan().sinks.iter().enumerate() {
+        let SinkConnector::Filesystem { path } = &sink.connector else {
+            continue;
+        };
+        let path = PathBuf::from(path);
+        let committed = engine.file_bytes(SinkId(id));
+        let error = |detail: String| RunError::File {
+            path: path.clone(),
+            detail,
+        };
+        let length = match std::fs::metadata(&path) {
+            Ok(metadata) => metadata.len(),
+            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => 0,
+            Err(cause) => return Err(error(cause.to_string())),
+        };
+        if committed == 0 && length > 0 {
+            return Err(error(
+                "the file is not empty, but this query has not written to it yet; move it away"
+                    .to_owned(),
+            ));
+        }
+        if length < committed {
+            warn!(path = %path.display(), committed, length, "the file is shorter than what was written to it");
+        } else if length > committed {
+            let cut = std::fs::OpenOptions::new().write(true).open(&path);
+            cut.and_then(|file| file.set_len(committed))
+                .map_err(|cause| error(cause.to_string()))?;
+        }
+    }
+    Ok(())
+}
