@@ -39,7 +39,7 @@ pub struct Discard {
 }
 
 /// A stateful operator.
-pub trait Operator {
+pub trait Operator: Send {
     /// Takes a row of input `input`.
     fn process(
         &mut self,

@@ -204,10 +204,12 @@ impl Worker {
                 "dead letters at their limit: the oldest were dropped"
             );
         }
-        match self.store.restore_ballast() {
-            Ok(true) => info!("the disk reserve is in place again"),
-            Ok(false) => {}
-            Err(error) => warn!(%error, "the disk reserve could not be restored"),
+        if self.store.ballast_is_missing() {
+            match self.store.restore_ballast() {
+                Ok(true) => info!("the disk reserve is in place again"),
+                Ok(false) => {}
+                Err(error) => warn!(%error, "the disk reserve could not be restored"),
+            }
         }
         if self.store.fallback_is_due()
             && let Err(error) = self.store.export_fallback()
