@@ -238,6 +238,9 @@ impl Engine {
         for (name, outbox) in self.names.iter().zip(&self.output.outboxes) {
             out.str(name);
             out.u64(outbox.next_number());
+            let filters: Vec<&String> = self.filters(name).collect();
+            out.u64(filters.len() as u64);
+            filters.iter().for_each(|filter| out.str(filter));
         }
         out.u64(self.plan.sinks.len() as u64);
         for (sink, bytes) in self.plan.sinks.iter().zip(&self.output.file_bytes) {
@@ -245,6 +248,32 @@ impl Engine {
             out.u64(*bytes);
         }
         out.into_bytes()
+    }
+
+    /// The topic filters of the sources of a connection.
+    fn filters(&self, connection: &str) -> impl Iterator<Item = &String> {
+        let sources = self.plan.sources.iter();
+        sources
+            .filter_map(move |source| match &source.connector {
+                SourceConnector::Mqtt {
+                    connection: name,
+                    filters,
+                    ..
+                } if name == connection => Some(filters),
+                _ => None,
+            })
+            .flatten()
+    }
+
+    /// Topic filters that a connection was subscribed to when the last epoch was committed, and that no source wants
+    /// any more.
+    pub fn stale_filters(&self, connection: usize) -> Vec<String> {
+        let wanted: Vec<&String> = self.filters(&self.names[connection]).collect();
+        let before = self.filters_before[connection].iter();
+        before
+            .filter(|filter| !wanted.contains(filter))
+            .cloned()
+            .collect()
     }
 
     /// How many bytes of the file of sink `id` are part of committed epochs.
@@ -310,8 +339,11 @@ impl Engine {
         }
         for _ in 0..from.count("connections")? {
             let (name, number) = (from.str()?, from.u64()?);
+            let filters = (0..from.count("filters")?).map(|_| Ok(from.str()?.to_owned()));
+            let filters: Vec<String> = filters.collect::<Result<_, StateError>>()?;
             if let Some(at) = self.names.iter().position(|known| known == name) {
                 self.output.outboxes[at].resume_at(number);
+                self.filters_before[at] = filters;
             }
         }
         for _ in 0..from.count("sinks")? {

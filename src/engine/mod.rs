@@ -98,6 +98,8 @@ pub struct Engine {
     ledgers: Vec<Ledger>,
     names: Vec<CompactString>,
     subscription_ids: Vec<u32>,
+    /// For each connection, the topic filters that were subscribed to when the last epoch was committed.
+    filters_before: Vec<Vec<String>>,
     max_payload_bytes: usize,
     epoch: u64,
     /// The latest wall clock that was committed: time does not go back behind it.
@@ -126,6 +128,7 @@ impl Engine {
                 .iter()
                 .map(|c| Ledger::new(c.receive_maximum))
                 .collect(),
+            filters_before: vec![Vec::new(); options.connections.len()],
             names: options.connections.iter().map(|c| c.name.clone()).collect(),
             // Variable byte integers end at 268,435,455; 0 is not allowed.
             subscription_ids: plan

@@ -37,6 +37,8 @@ pub struct SourceOptions {
     pub acknowledge_on_receipt: bool,
     /// What is subscribed to.
     pub subscriptions: Vec<Subscription>,
+    /// What an earlier pipeline subscribed to and nobody wants any more: the session would go on gathering it.
+    pub unsubscribe: Vec<String>,
 }
 
 /// A subscription of one source table.
@@ -129,8 +131,9 @@ impl Acknowledger {
 
     /// Takes leave of the broker; the session stays.
     pub fn disconnect(&self) {
-        // If there is no room for it, the connection is simply closed, which leaves the session as well.
-        let _ = self.client.try_disconnect_now();
+        // After the acknowledgements that wait. If there is no room for it, the connection is simply closed, which
+        // leaves the session as well.
+        let _ = self.client.try_disconnect();
     }
 }
 
@@ -278,7 +281,10 @@ impl Connection {
             mqtt.set_ack_mode(AckMode::Manual);
         }
         // Every acknowledgement that can be due at once, and the subscriptions, have a place.
-        let capacity = 4 * usize::from(options.receive_maximum) + options.subscriptions.len() + 64;
+        let capacity = 4 * usize::from(options.receive_maximum)
+            + options.subscriptions.len()
+            + options.unsubscribe.len()
+            + 64;
         AsyncClient::builder(mqtt).capacity(capacity).build()
     }
 
@@ -317,6 +323,9 @@ impl Connection {
                     // On every connection, also on a resumed session: a session may have lost its subscriptions
                     // and would then be silent for ever.
                     self.subscribe(client, identifiers != Some(0));
+                    if ack.session_present {
+                        self.unsubscribe(client);
+                    }
                 }
                 Ok(Event::Incoming(Packet::SubAck(ack))) => {
                     self.check_subscribed(&ack.return_codes);
@@ -357,6 +366,14 @@ impl Connection {
             };
             if let Err(error) = client.try_subscribe_many_with_properties(filters, properties) {
                 warn!(source = %subscription.source, %error, "cannot subscribe");
+            }
+        }
+    }
+
+    fn unsubscribe(&self, client: &AsyncClient) {
+        for filter in &self.options.unsubscribe {
+            if let Err(error) = client.try_unsubscribe(filter) {
+                warn!(filter, %error, "cannot unsubscribe");
             }
         }
     }

@@ -160,6 +160,7 @@ impl Settings {
                     qos0_limit_bytes: self.qos0_limit_bytes,
                     acknowledge_on_receipt: self.acknowledge_on_receipt,
                     subscriptions: subscriptions(&connection.name),
+                    unsubscribe: engine.stale_filters(at),
                 });
         connections
             .filter(|options| !options.subscriptions.is_empty())
