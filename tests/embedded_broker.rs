@@ -11,6 +11,7 @@ use headwater::engine::{OutboxLimits, Policy};
 use headwater::mqtt::Endpoint;
 use headwater::plan::Plan;
 use headwater::runtime::{ConnectionSettings, Drain, Settings, run};
+use headwater::sql::{Catalog, compile};
 use headwater::store::StoreOptions;
 use mqtt5::broker::config::StorageConfig;
 use mqtt5::broker::{BrokerConfig, MqttBroker};
@@ -30,8 +31,11 @@ const PIPELINE: &str = "
 
 fn plan() -> Arc<Plan> {
     let files = [("pipeline.sql".to_owned(), PIPELINE.to_owned())];
-    match headwater::sql::compile(&files, &["broker"]) {
-        Ok(compiled) => Arc::new(compiled.plan),
+    let catalog = Catalog {
+        connections: vec!["broker".to_owned()],
+    };
+    match compile(&files, &catalog) {
+        Ok((plan, _)) => Arc::new(plan),
         Err(problems) => panic!("{problems:?}"),
     }
 }

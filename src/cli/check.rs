@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::Failure;
 use super::load::{self, load};
+use crate::plan::explain as explain_plan;
 
 /// Prints every error and warning; fails if there is an error.
 pub(super) fn check(path: &Path) -> Result<(), Failure> {
@@ -23,6 +24,6 @@ pub(super) fn check(path: &Path) -> Result<(), Failure> {
 /// Prints the plan as a tree.
 pub(super) fn explain(path: &Path) -> Result<(), Failure> {
     let pipeline = load(path)?;
-    print!("{}", pipeline.plan.explain());
+    print!("{}", explain_plan(&pipeline.plan));
     Ok(())
 }

@@ -12,7 +12,7 @@ use crate::engine::{OutboxLimits, Policy};
 use crate::mqtt::{Credentials, Endpoint, Tls};
 use crate::plan::{Diagnostic, Plan};
 use crate::runtime::{ConnectionSettings, Drain, Settings};
-use crate::sql;
+use crate::sql::{self, Catalog};
 use crate::store::StoreOptions;
 
 /// A configuration and the plan of its pipelines.
@@ -33,17 +33,17 @@ pub(super) fn load(path: &Path) -> Result<Pipeline, Failure> {
         }
         Err(error) => return Err(error.into()),
     };
-    let names: Vec<&str> = loaded
+    let connections = loaded
         .config
         .connections
         .iter()
-        .map(|c| c.name.as_str())
+        .map(|c| c.name.clone())
         .collect();
-    match sql::compile(&loaded.pipelines, &names) {
-        Ok(compiled) => Ok(Pipeline {
+    match sql::compile(&loaded.pipelines, &Catalog { connections }) {
+        Ok((plan, warnings)) => Ok(Pipeline {
             config: loaded.config,
-            plan: Arc::new(compiled.plan),
-            warnings: compiled.warnings,
+            plan: Arc::new(plan),
+            warnings,
         }),
         Err(problems) => Err(print(&problems, "error")),
     }

@@ -19,30 +19,58 @@ use crate::plan::{Aggregate, Window};
 use crate::state::{Decoder, Encoder, StateError, decode_key, key_bytes};
 use crate::types::{EventTime, Fingerprint, Lineage, Row, Timespan, Value};
 
-/// The windows `[start, end)` that `time` belongs to, earliest first.
+/// The windows `[start, end)` that `time` belongs to, earliest first. None for windows that come with the row.
 pub fn assign_windows(
     window: &Window,
     time: EventTime,
 ) -> impl Iterator<Item = (EventTime, EventTime)> {
-    let (size, slide, offset) = dimensions(window);
-    let last = time.align_down(slide, offset);
-    let count = (size.as_micros() / slide.as_micros()).max(1);
+    let grid = Grid::of(window);
+    let count = grid.map_or(0, |grid| {
+        (grid.size.as_micros() / grid.slide.as_micros()).max(1)
+    });
+    let grid = grid.unwrap_or(Grid::NONE);
+    let last = time.align_down(grid.slide, grid.offset);
     (0..count).rev().map(move |back| {
-        let start = last.minus(Timespan::from_micros(
-            slide.as_micros().saturating_mul(back),
-        ));
-        (start, start.plus(size))
+        let span = grid.slide.as_micros().saturating_mul(back);
+        let start = last.minus(Timespan::from_micros(span));
+        (start, start.plus(grid.size))
     })
 }
 
-fn dimensions(window: &Window) -> (Timespan, Timespan, Timespan) {
-    match window {
-        Window::Tumble { size, offset } => (*size, *size, *offset),
-        Window::Hop {
-            slide,
-            size,
-            offset,
-        } => (*size, *slide, *offset),
+/// Where windows of one size begin: every `slide`, shifted by `offset`.
+#[derive(Clone, Copy, Debug)]
+struct Grid {
+    size: Timespan,
+    slide: Timespan,
+    offset: Timespan,
+}
+
+impl Grid {
+    /// A grid for where none is used.
+    const NONE: Self = Self {
+        size: Timespan::MILLISECOND,
+        slide: Timespan::MILLISECOND,
+        offset: Timespan::ZERO,
+    };
+
+    fn of(window: &Window) -> Option<Self> {
+        match *window {
+            Window::Tumble { size, offset } => Some(Self {
+                size,
+                slide: size,
+                offset,
+            }),
+            Window::Hop {
+                slide,
+                size,
+                offset,
+            } => Some(Self {
+                size,
+                slide,
+                offset,
+            }),
+            Window::Attached { .. } => None,
+        }
     }
 }
 
@@ -54,9 +82,9 @@ fn last_instant(end: EventTime) -> EventTime {
 /// `GROUP BY keys, window_start, window_end` over TUMBLE or HOP.
 #[derive(Debug)]
 pub struct WindowAggregate {
-    size: Timespan,
-    slide: Timespan,
-    offset: Timespan,
+    window: Window,
+    /// The grid of the windows; none if they come with the row, in which case a pane is a window.
+    grid: Option<Grid>,
     time: usize,
     keys: Vec<Expr>,
     aggregates: Vec<Aggregate>,
@@ -88,6 +116,8 @@ struct Panes {
 #[derive(Debug)]
 struct Pane {
     start: EventTime,
+    /// The end of the last window it is part of.
+    last_end: EventTime,
     accumulators: SmallVec<[Accumulator; 2]>,
 }
 
@@ -100,6 +130,7 @@ impl KeyState for Panes {
         out.u64(self.panes.len() as u64);
         for pane in &self.panes {
             out.time(pane.start);
+            out.span(pane.last_end.since(pane.start));
             for accumulator in &pane.accumulators {
                 accumulator.encode(out);
             }
@@ -117,12 +148,10 @@ impl WindowAggregate {
         fingerprint: Fingerprint,
         max_keys: usize,
     ) -> Self {
-        let (size, slide, offset) = dimensions(window);
         let empty = aggregates.iter().map(Accumulator::new).collect();
         Self {
-            size,
-            slide,
-            offset,
+            grid: Grid::of(window),
+            window: window.clone(),
             time,
             keys,
             aggregates,
@@ -159,26 +188,49 @@ impl WindowAggregate {
         Ok(())
     }
 
-    /// The end of the earliest window over the pane at `start` that has not fired.
-    fn next_end(&self, start: EventTime) -> EventTime {
-        let first = start.plus(self.slide);
+    /// The pane of a row, as its start and the end of its last window; `None` if the row has no time.
+    fn pane_of(&self, row: &[Value]) -> Option<(EventTime, EventTime)> {
+        let time = |column: usize| match row[column] {
+            Value::Timestamp(micros) => Some(EventTime::from_micros(micros)),
+            _ => None,
+        };
+        match (&self.window, &self.grid) {
+            (Window::Attached { start, end }, _) => Some((time(*start)?, time(*end)?)),
+            (_, Some(grid)) => {
+                let start = time(self.time)?.align_down(grid.slide, grid.offset);
+                Some((start, start.plus(grid.size)))
+            }
+            (_, None) => None,
+        }
+    }
+
+    /// The end of the earliest window over a pane that has not fired.
+    fn next_end(&self, pane: &Pane) -> EventTime {
+        let Some(grid) = &self.grid else {
+            return pane.last_end;
+        };
+        let first = pane.start.plus(grid.slide);
         if last_instant(first) > self.watermark {
             return first;
         }
         // Ends lie on the grid; the next one whose last instant is after the watermark.
         let passed = self.watermark.plus(Timespan::MILLISECOND);
         passed
-            .align_down(self.slide, self.offset)
-            .plus(self.slide)
+            .align_down(grid.slide, grid.offset)
+            .plus(grid.slide)
             .max(first)
     }
 
     fn arm(&mut self, slot: u32) {
         let panes = self.state.get(slot);
-        let Some(earliest) = panes.panes.first() else {
-            return;
-        };
-        let end = self.next_end(earliest.start);
+        // On a grid the earliest pane has the earliest end.
+        let looked_at = if self.grid.is_some() { 1 } else { usize::MAX };
+        let ends = panes
+            .panes
+            .iter()
+            .take(looked_at)
+            .map(|pane| self.next_end(pane));
+        let Some(end) = ends.min() else { return };
         if panes.armed.is_none_or(|armed| end < armed) {
             self.due.entry(end).or_default().push(slot);
             // Being listed is derived from the panes: it does not make the key dirty.
@@ -191,32 +243,49 @@ impl WindowAggregate {
         if panes.armed != Some(end) {
             return;
         }
-        let start = end.minus(self.size);
-        let mut merged: Option<SmallVec<[Accumulator; 2]>> = None;
-        for pane in panes
-            .panes
-            .iter()
-            .filter(|pane| pane.start >= start && pane.start < end)
-        {
-            match &mut merged {
-                None => merged = Some(pane.accumulators.clone()),
-                Some(merged) => {
-                    for (into, from) in merged.iter_mut().zip(&pane.accumulators) {
-                        into.merge(from);
+        match self.grid {
+            Some(grid) => {
+                let start = end.minus(grid.size);
+                let inside = |pane: &&Pane| pane.start >= start && pane.start < end;
+                let mut merged: Option<SmallVec<[Accumulator; 2]>> = None;
+                for pane in panes.panes.iter().filter(inside) {
+                    match &mut merged {
+                        None => merged = Some(pane.accumulators.clone()),
+                        Some(merged) => {
+                            for (into, from) in merged.iter_mut().zip(&pane.accumulators) {
+                                into.merge(from);
+                            }
+                        }
                     }
+                }
+                if let Some(merged) = merged {
+                    self.emit_window(start, end, slot, &merged, emit);
+                }
+            }
+            None => {
+                let ending = |pane: &&Pane| pane.last_end == end;
+                let windows: SmallVec<[_; 1]> = panes
+                    .panes
+                    .iter()
+                    .filter(ending)
+                    .map(|pane| (pane.start, pane.accumulators.clone()))
+                    .collect();
+                for (start, accumulators) in windows {
+                    self.emit_window(start, end, slot, &accumulators, emit);
                 }
             }
         }
-        if let Some(merged) = merged {
-            self.emit_window(start, end, slot, &merged, emit);
-        }
-        let expired = |pane: &Pane| pane.start.plus(self.size) <= end;
-        if self.state.get(slot).panes.first().is_some_and(expired) {
-            let size = self.size;
+        if self
+            .state
+            .get(slot)
+            .panes
+            .iter()
+            .any(|pane| pane.last_end <= end)
+        {
             self.state
                 .change(slot)
                 .panes
-                .retain(|pane| pane.start.plus(size) > end);
+                .retain(|pane| pane.last_end > end);
         }
         self.state.annotate(slot).armed = None;
         self.arm(slot);
@@ -263,6 +332,7 @@ impl WindowAggregate {
         let identity = &mut self.scratch.key_bytes;
         identity.clear();
         identity.extend_from_slice(key);
+        identity.extend_from_slice(&start.as_micros().to_le_bytes());
         identity.extend_from_slice(&end.as_micros().to_le_bytes());
         emit.row(output, Lineage::derived(self.fingerprint, identity));
     }
@@ -277,7 +347,7 @@ impl Operator for WindowAggregate {
         context: &Context,
         emit: &mut dyn Emit,
     ) {
-        let Value::Timestamp(micros) = row[self.time] else {
+        let Some((start, last_end)) = self.pane_of(row) else {
             let detail = "the event time is NULL, so the row belongs to no window".to_owned();
             emit.discard(Discard {
                 reason: "null_time",
@@ -285,13 +355,10 @@ impl Operator for WindowAggregate {
             });
             return;
         };
-        let time = EventTime::from_micros(micros);
-        let pane_start = time.align_down(self.slide, self.offset);
-        let last_end = pane_start.plus(self.size);
         if last_instant(last_end) <= self.watermark {
+            let begin = self.grid.map_or(start, |grid| last_end.minus(grid.size));
             let detail = format!(
-                "event time {time} is late: its window [{}, {last_end}) closed when the watermark reached {}",
-                last_end.minus(self.size),
+                "late: its window [{begin}, {last_end}) closed when the watermark reached {}",
                 self.watermark
             );
             emit.discard(Discard {
@@ -321,16 +388,21 @@ impl Operator for WindowAggregate {
         };
         let panes = &mut self.state.change(slot).panes;
         // The pane is nearly always the last one.
-        let found = panes.iter().rposition(|pane| pane.start <= pane_start);
+        let place = (start, last_end);
+        let found = panes
+            .iter()
+            .rposition(|pane| (pane.start, pane.last_end) <= place);
         let at = match found {
-            Some(at) if panes[at].start == pane_start => at,
+            Some(at) if (panes[at].start, panes[at].last_end) == place => at,
             other => {
                 let at = other.map_or(0, |before| before + 1);
+                let accumulators = self.empty.clone();
                 panes.insert(
                     at,
                     Pane {
-                        start: pane_start,
-                        accumulators: self.empty.clone(),
+                        start,
+                        last_end,
+                        accumulators,
                     },
                 );
                 at
@@ -379,10 +451,12 @@ impl Operator for WindowAggregate {
             let mut panes = Panes::default();
             for _ in 0..from.u64()? {
                 let start = from.time()?;
+                let last_end = start.plus(from.span()?);
                 let accumulators = empty.iter().map(|accumulator| accumulator.decode(from));
                 let accumulators = accumulators.collect::<Result<_, _>>()?;
                 panes.panes.push(Pane {
                     start,
+                    last_end,
                     accumulators,
                 });
             }
