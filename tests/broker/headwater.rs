@@ -50,7 +50,7 @@ impl Deployment {
     }
 
     fn with_state(dir: TempDir, state: PathBuf, setup: &Setup<'_>) -> Self {
-        let deployment = Self { dir, state, binary: PathBuf::from(env!("CARGO_BIN_EXE_headwater")) };
+        let deployment = Self { dir, state, binary: binary() };
         deployment.configure(setup);
         deployment
     }
@@ -75,10 +75,6 @@ impl Deployment {
 
     fn config(&self) -> PathBuf {
         self.dir.path().join("headwater.toml")
-    }
-
-    pub(crate) fn state_dir(&self) -> &Path {
-        &self.state
     }
 
     /// Starts `headwater run`.
@@ -127,6 +123,14 @@ impl Deployment {
         let text = self.say(&["dead-letters", "list", "--json"]);
         text.lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect()
     }
+}
+
+/// The binary of this build, or the one that the environment names: `.ci/run` tests what is shipped.
+fn binary() -> PathBuf {
+    let named = std::env::var_os("HEADWATER_TEST_BINARY").map(PathBuf::from);
+    let binary = named.unwrap_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_headwater")));
+    assert!(binary.is_file(), "there is no {}", binary.display());
+    binary
 }
 
 /// A running `headwater`. It is killed when it goes out of scope.

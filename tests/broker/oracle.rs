@@ -116,7 +116,9 @@ impl Expected {
             let start = ms / WINDOW_MS * WINDOW_MS;
             // Windows that the last reading leaves open do not come; the others are far behind it.
             if start + WINDOW_MS + 3_000 <= end {
-                let sums = expected.windows.entry((device.clone(), time_text(start)));
+                // Windows start at whole seconds, and no fraction is written then.
+                let starts = time_text(start).trim_end_matches(".000").to_owned();
+                let sums = expected.windows.entry((device.clone(), starts));
                 let (count, total, least, most) = sums.or_insert((0, 0, u64::MAX, 0));
                 *count += 1;
                 *total += v;
@@ -170,7 +172,7 @@ impl Expected {
         let deviations = self.deviations(collected);
         if !deviations.is_empty() {
             let mut text = String::new();
-            for line in deviations.iter().take(20) {
+            for line in deviations.iter().take(8).chain(deviations.iter().rev().take(8)) {
                 // Writing to a String cannot fail.
                 let _ = writeln!(text, "  {line}");
             }

@@ -13,7 +13,6 @@ pub(crate) mod kind {
     pub(crate) const PUBACK: u8 = 4;
     pub(crate) const SUBSCRIBE: u8 = 8;
     pub(crate) const SUBACK: u8 = 9;
-    pub(crate) const DISCONNECT: u8 = 14;
 }
 
 /// A whole control packet.
