@@ -112,7 +112,7 @@ fn what_cannot_be_used_is_kept_and_can_be_sent_again() {
     assert!(!deployment.command(&["dead-letters", "replay", &id(11)]).status.success(), "it cannot be sent twice");
     headwater.kill();
     let mut headwater = deployment.start();
-    headwater.wait_subscribed();
+    headwater.wait_connected();
     publisher.send("readings", br#"{"n":8,"v":"after"}"#).expect("the broker is up");
     publisher.flush().expect("the broker is up");
     wait_until("it works on", PATIENCE, || rows(&collector).contains_key(&8));
