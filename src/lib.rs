@@ -32,4 +32,5 @@
 pub mod config;
 pub mod expr;
 pub mod plan;
+pub mod sql;
 pub mod types;

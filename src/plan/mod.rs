@@ -9,6 +9,7 @@
 //! nothing else (not the place in the file, not comments or spelling).
 
 mod diagnostic;
+mod explain;
 pub mod quantity;
 
 use compact_str::CompactString;
@@ -17,6 +18,7 @@ use crate::expr::Expr;
 use crate::types::{Fingerprint, Schema, Timespan, Type};
 
 pub use diagnostic::{Diagnostic, Place, nearest};
+pub use explain::explain;
 
 /// The position of a node in [`Plan::nodes`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -263,6 +265,14 @@ pub enum Window {
         size: Timespan,
         /// Shift of the grid.
         offset: Timespan,
+    },
+    /// The windows that an earlier step has given the rows, in these columns of the input. A row belongs to one;
+    /// it is closed like any other, by its end.
+    Attached {
+        /// The column with its start.
+        start: usize,
+        /// The column with its end.
+        end: usize,
     },
 }
 

@@ -2,7 +2,7 @@
 
 use crate::types::{Type, Value};
 
-use super::Kind::Common;
+use super::Kind::{Any, Common, Text};
 use super::{Args, EvalError, Function, Output, function};
 use crate::expr::compare::order;
 use crate::expr::{Comparison, ResolveError, Typed};
@@ -10,6 +10,7 @@ use crate::expr::{Comparison, ResolveError, Typed};
 pub(super) const FUNCTIONS: &[Function] = &[
     function("GREATEST", &[Common], Output::Common, greatest).repeated(),
     function("LEAST", &[Common], Output::Common, least).repeated(),
+    function("$NOT_NULL", &[Any, Text], Output::Like(0), not_null).sees_null(),
 ];
 
 /// Functions that are written as CASE.
@@ -68,4 +69,17 @@ fn extreme(args: &Args<'_>, wins: fn(std::cmp::Ordering) -> bool) -> Value {
         }
     }
     best.clone()
+}
+
+/// The value, which a column that is NOT NULL takes.
+fn not_null(args: &Args<'_>) -> Result<Value, EvalError> {
+    match args.value(0) {
+        Value::Null => {
+            let column = args.text(1)?;
+            Err(EvalError::new(format!(
+                "the column {column} is NOT NULL and got NULL"
+            )))
+        }
+        value => Ok(value.clone()),
+    }
 }

@@ -13,7 +13,6 @@ use super::{Args, EvalError, Function, function};
 pub(super) const FUNCTIONS: &[Function] = &[
     function("REGEXP", &[Text, Text], Is(Type::Boolean), matches).prepare(Regex(1)),
     function("REGEXP_LIKE", &[Text, Text], Is(Type::Boolean), matches).prepare(Regex(1)),
-    function("SIMILAR", &[Text, Text], Is(Type::Boolean), matches_all).prepare(Regex(1)),
     function(
         "REGEXP_EXTRACT",
         &[Text, Text, Integer],
@@ -39,15 +38,6 @@ pub(super) const FUNCTIONS: &[Function] = &[
 
 fn matches(args: &Args<'_>) -> Result<Value, EvalError> {
     Ok(Value::Bool(args.regex(1)?.is_match(args.text(0)?)))
-}
-
-fn matches_all(args: &Args<'_>) -> Result<Value, EvalError> {
-    let text = args.text(0)?;
-    let found = args
-        .regex(1)?
-        .find(text)
-        .is_some_and(|m| m.start() == 0 && m.end() == text.len());
-    Ok(Value::Bool(found))
 }
 
 fn extract(args: &Args<'_>) -> Result<Value, EvalError> {

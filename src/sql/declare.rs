@@ -1,0 +1,591 @@
+//! Declared tables: what they mean when they are read, and when they are written.
+
+use std::fmt::Write;
+
+use compact_str::CompactString;
+
+use crate::expr::{Expr, Typed};
+use crate::plan::{
+    ColumnOrigin, Diagnostic, Format, JsonFormat, Metadata, Place, SinkConnector, Source,
+    SourceColumn, SourceConnector, TopicPart, Watermark,
+};
+use crate::types::{Column, Fingerprint, Schema, Timespan, Type};
+
+use super::datatype::Written;
+use super::options::at_value;
+use super::planner::{Failed, Home, Planned, Planner, Relation};
+use super::scope::Scope;
+use super::splice::{Parsed, Types};
+use super::table::{ColumnKind, TableDef, WatermarkDef};
+
+/// A clock further ahead than this is taken for broken.
+const MAX_FUTURE: Timespan = Timespan::from_secs(5 * 60);
+
+/// What a table means when it is written.
+pub(super) struct SinkTable {
+    /// Where its rows go.
+    pub(super) connector: SinkConnector,
+    /// How columns become a payload.
+    pub(super) format: Format,
+    /// Its columns.
+    pub(super) schema: Schema,
+    /// What decides its identity, as text.
+    pub(super) text: String,
+}
+
+impl Planner<'_> {
+    /// The rows of a table that is read.
+    pub(super) fn source(&mut self, table: &TableDef) -> Planned<Relation> {
+        let before = self.problems.len();
+        let connector = self.source_connector(table);
+        let format = self.format(table, false);
+        let (columns, scope) = self.source_columns(table, &format);
+        let watermark = table
+            .watermark
+            .as_ref()
+            .and_then(|w| self.watermark(table, w, &scope).ok());
+        let has_watermark = watermark.is_some();
+        let max_future = self.timespan(table, "scan.watermark.max-future", Some(MAX_FUTURE));
+        let idle_timeout = self.timespan(table, "scan.watermark.idle-timeout", None);
+        let Some(connector) = connector.filter(|_| self.problems.len() == before) else {
+            return Err(Failed);
+        };
+        self.warn_of_anonymous_rows(table, &connector, &columns);
+        let mut schema = scope.schema();
+        if let Some(watermark) = &watermark {
+            schema.columns[watermark.column].rowtime = true;
+        }
+        let fingerprint = Fingerprint::of(&source_text(
+            &connector,
+            &format,
+            &columns,
+            watermark.as_ref(),
+        ));
+        let name = CompactString::from(&table.name.value);
+        let source = Source {
+            name: name.clone(),
+            place: table.place.clone(),
+            connector,
+            format,
+            columns,
+            watermark,
+            max_future: max_future.filter(|_| has_watermark),
+            idle_timeout,
+            fingerprint,
+        };
+        let node = self.graph.add_source(source, schema.clone());
+        Ok(Relation {
+            node,
+            scope: Scope::of(&schema, Some(&name)),
+            pending: None,
+        })
+    }
+
+    /// What a table means when it is written.
+    pub(super) fn sink(&mut self, table: &TableDef) -> Planned<SinkTable> {
+        let before = self.problems.len();
+        let mut columns = Vec::new();
+        for column in &table.columns {
+            match &column.kind {
+                ColumnKind::Physical(written) => columns.push(Column {
+                    nullable: written.nullable,
+                    ..Column::new(column.name.value.as_str(), written.ty.clone())
+                }),
+                ColumnKind::Metadata {
+                    virtual_: false,
+                    key,
+                    ..
+                } => {
+                    self.report(Diagnostic {
+                        place: column.place.clone(),
+                        message: format!("the metadata '{}' cannot be written", key.0),
+                        hint: Some("add VIRTUAL to the column; the topic is set with 'topic' = 'alerts/{device}'".to_owned()),
+                    });
+                }
+                ColumnKind::Metadata { .. } | ColumnKind::Computed(_) => {}
+            }
+        }
+        self.refuse_twin_columns(table);
+        let schema = Schema::new(columns);
+        let format = self.format(table, true);
+        let connector = self.sink_connector(table, &schema);
+        let Some(connector) = connector.filter(|_| self.problems.len() == before) else {
+            return Err(Failed);
+        };
+        let text = sink_text(&connector, &format, &schema);
+        Ok(SinkTable {
+            connector,
+            format,
+            schema,
+            text,
+        })
+    }
+
+    fn source_connector(&mut self, table: &TableDef) -> Option<SourceConnector> {
+        let option = self.required(table, "connector", "mqtt")?;
+        match option.value.as_str() {
+            "mqtt" => Some(SourceConnector::Mqtt {
+                connection: self.connection(table, &["source"]).into(),
+                filters: self.filters(table),
+                qos: self.qos(table),
+                retained: self.flag(table, "retained", false),
+            }),
+            "filesystem" => Some(SourceConnector::Filesystem {
+                path: self.required(table, "path", "events.jsonl")?.value.clone(),
+            }),
+            "print" => {
+                self.report(at_value(
+                    option,
+                    "print can only be written".to_owned(),
+                    Some("read from 'mqtt' or 'filesystem'"),
+                ));
+                None
+            }
+            other => self.no_connector(option, other),
+        }
+    }
+
+    fn sink_connector(&mut self, table: &TableDef, schema: &Schema) -> Option<SinkConnector> {
+        let option = self.required(table, "connector", "mqtt")?;
+        match option.value.as_str() {
+            "mqtt" => Some(SinkConnector::Mqtt {
+                connection: self.connection(table, &["sink", "upstream"]).into(),
+                topic: self.topic(table, schema),
+                qos: self.qos(table),
+                retain: self.flag(table, "retain", false),
+            }),
+            "filesystem" => Some(SinkConnector::Filesystem {
+                path: self.required(table, "path", "events.jsonl")?.value.clone(),
+            }),
+            "print" => Some(SinkConnector::Print),
+            other => self.no_connector(option, other),
+        }
+    }
+
+    fn no_connector<T>(&mut self, option: &super::table::OptionDef, name: &str) -> Option<T> {
+        let hint = match crate::plan::nearest(name, ["mqtt", "filesystem", "print"]) {
+            Some(near) => format!("did you mean '{near}'?"),
+            None => "the connectors are mqtt, filesystem and print".to_owned(),
+        };
+        self.report(at_value(
+            option,
+            format!("there is no connector '{name}'"),
+            Some(&hint),
+        ));
+        None
+    }
+
+    fn format(&mut self, table: &TableDef, written: bool) -> Format {
+        let physical: Vec<&Written> = table
+            .columns
+            .iter()
+            .filter_map(|c| match &c.kind {
+                ColumnKind::Physical(written) => Some(written),
+                _ => None,
+            })
+            .collect();
+        let is_mqtt = table
+            .options
+            .iter()
+            .any(|o| o.key == "connector" && o.value == "mqtt");
+        let option = if is_mqtt {
+            self.required(table, "format", "json")
+        } else {
+            self.option(table, "format")
+        };
+        let name = option.map_or("json", |o| o.value.as_str());
+        let json = |planner: &mut Self| {
+            let id_field = if written {
+                planner
+                    .option(table, "json.id-field")
+                    .map(|o| CompactString::from(&o.value))
+            } else {
+                None
+            };
+            let (mut ignore, mut fail) = (false, false);
+            if !written {
+                ignore = planner.flag(table, "json.ignore-parse-errors", false);
+                fail = planner.flag(table, "json.fail-on-missing-field", false);
+            }
+            if let (true, true, Some(option)) = (
+                ignore,
+                fail,
+                table
+                    .options
+                    .iter()
+                    .find(|o| o.key == "json.fail-on-missing-field"),
+            ) {
+                planner.report(at_value(option, "'json.fail-on-missing-field' and 'json.ignore-parse-errors' exclude each other".to_owned(), Some("keep one")));
+            }
+            Format::Json(JsonFormat {
+                timestamp: planner.timestamp_format(table),
+                ignore_parse_errors: ignore,
+                fail_on_missing_field: fail,
+                id_field,
+            })
+        };
+        match (name, option) {
+            ("json", _) => json(self),
+            ("text" | "raw", Some(option)) => {
+                let scalar = matches!(physical.as_slice(), [one] if !matches!(one.ty, Type::Array(_) | Type::Map(..) | Type::Row(_)));
+                let text = name == "text"
+                    || matches!(physical.as_slice(), [one] if one.ty == Type::String);
+                if !scalar {
+                    self.report(at_value(
+                        option,
+                        format!(
+                            "the format '{name}' needs a table with one column that is a scalar"
+                        ),
+                        Some(
+                            "declare value STRING or value DOUBLE; METADATA columns come beside it",
+                        ),
+                    ));
+                } else if !text {
+                    self.report(at_value(option, "the format 'raw' is binary for numbers".to_owned(), Some("use 'format' = 'text' for numbers written as text, or declare the column STRING")));
+                }
+                Format::Text
+            }
+            (other, Some(option)) => {
+                let hint = match crate::plan::nearest(other, ["json", "text", "raw"]) {
+                    Some(near) => format!("did you mean '{near}'?"),
+                    None => "the formats are json and text".to_owned(),
+                };
+                self.report(at_value(
+                    option,
+                    format!("there is no format '{other}'"),
+                    Some(&hint),
+                ));
+                Format::Text
+            }
+            (_, None) => json(self),
+        }
+    }
+
+    fn source_columns(&mut self, table: &TableDef, format: &Format) -> (Vec<SourceColumn>, Scope) {
+        self.refuse_twin_columns(table);
+        // Computed columns are hidden until all others are known: they may use those that come later, but not each
+        // other.
+        let mut scope = Scope::default();
+        for column in &table.columns {
+            let (ty, nullable) = match &column.kind {
+                ColumnKind::Physical(written) | ColumnKind::Metadata { ty: written, .. } => {
+                    self.warn_of_length(&column.name.value, written, &column.place);
+                    (written.ty.clone(), written.nullable)
+                }
+                ColumnKind::Computed(_) => (Type::Null, true),
+            };
+            scope.columns.push(super::scope::ScopeColumn {
+                relation: Some(table.name.value.as_str().into()),
+                column: Column {
+                    nullable,
+                    ..Column::new(column.name.value.as_str(), ty)
+                },
+                role: super::scope::Role::None,
+                hidden: matches!(column.kind, ColumnKind::Computed(_)),
+            });
+        }
+        let mut computed: Vec<(usize, Typed)> = Vec::new();
+        let mut columns = Vec::new();
+        for (i, column) in table.columns.iter().enumerate() {
+            let name = column.name.value.as_str();
+            let origin = match &column.kind {
+                ColumnKind::Physical(_) if *format == Format::Text => {
+                    ColumnOrigin::Payload { path: Vec::new() }
+                }
+                ColumnKind::Physical(_) => ColumnOrigin::Payload {
+                    path: self.payload_path(table, name),
+                },
+                ColumnKind::Metadata { ty, key, .. } => match self.metadata(ty, key, &column.place)
+                {
+                    Ok(metadata) => ColumnOrigin::Metadata(metadata),
+                    Err(Failed) => continue,
+                },
+                ColumnKind::Computed(expr) => {
+                    match self.computed(table, &scope, expr, &column.place) {
+                        Ok(typed) => {
+                            computed.push((i, typed.clone()));
+                            ColumnOrigin::Computed(typed.expr)
+                        }
+                        Err(Failed) => continue,
+                    }
+                }
+            };
+            columns.push((i, origin));
+        }
+        for (i, typed) in computed {
+            let column = &mut scope.columns[i];
+            column.column.ty = typed.ty;
+            column.column.nullable = typed.nullable;
+            column.hidden = false;
+        }
+        let columns = columns.into_iter().map(|(i, origin)| {
+            let Column {
+                name, ty, nullable, ..
+            } = scope.columns[i].column.clone();
+            SourceColumn {
+                name,
+                ty,
+                nullable,
+                origin,
+            }
+        });
+        (columns.collect(), scope)
+    }
+
+    fn computed(
+        &mut self,
+        table: &TableDef,
+        scope: &Scope,
+        expr: &Parsed<sqlparser::ast::Expr>,
+        place: &Place,
+    ) -> Planned<Typed> {
+        let home = home(table, place, &expr.types);
+        self.convert(&home, scope, &expr.ast)
+    }
+
+    fn metadata(
+        &mut self,
+        written: &Written,
+        (key, key_place): &(String, Place),
+        place: &Place,
+    ) -> Planned<Metadata> {
+        let level = key
+            .strip_prefix("topic[")
+            .and_then(|rest| rest.strip_suffix(']'));
+        let (metadata, fits, wanted) = match (key.as_str(), level) {
+            ("topic", _) => (Metadata::Topic, written.ty == Type::String, "STRING"),
+            (_, Some(level)) => {
+                let Some(level) = level.parse::<usize>().ok().filter(|level| *level < 128) else {
+                    return Err(self.report(Diagnostic {
+                        place: key_place.clone(),
+                        message: format!("'{key}' does not name a level of the topic"),
+                        hint: Some("levels count from 0: of a/b/c, 'topic[1]' is b".to_owned()),
+                    }));
+                };
+                (
+                    Metadata::TopicLevel(level),
+                    written.ty == Type::String,
+                    "STRING",
+                )
+            }
+            ("qos", _) => (Metadata::Qos, written.ty == Type::Int, "INT"),
+            ("retain", _) => (Metadata::Retain, written.ty == Type::Boolean, "BOOLEAN"),
+            ("timestamp", _) => (
+                Metadata::Timestamp,
+                written.ty.is_timestamp(),
+                "TIMESTAMP_LTZ(3)",
+            ),
+            _ => {
+                const KEYS: [&str; 5] = ["topic", "topic[1]", "qos", "retain", "timestamp"];
+                let hint = match crate::plan::nearest(key, KEYS) {
+                    Some(near) => format!("did you mean METADATA FROM '{near}'?"),
+                    None => format!("write METADATA FROM '…' with one of {}", KEYS.join(", ")),
+                };
+                let message = format!("messages have no metadata '{key}'");
+                return Err(self.report(Diagnostic {
+                    place: key_place.clone(),
+                    message,
+                    hint: Some(hint),
+                }));
+            }
+        };
+        if !fits {
+            return Err(self.report(Diagnostic {
+                place: place.clone(),
+                message: format!("the metadata '{key}' is {wanted}, not {}", written.ty),
+                hint: Some(format!("declare the column as {wanted}")),
+            }));
+        }
+        Ok(metadata)
+    }
+
+    fn watermark(
+        &mut self,
+        table: &TableDef,
+        def: &WatermarkDef,
+        scope: &Scope,
+    ) -> Planned<Watermark> {
+        let (column, _) = scope
+            .find(std::slice::from_ref(&def.column))
+            .map_err(|e| self.report(super::convert::at(def.place.clone(), e)))?;
+        let ty = &scope.columns[column].column.ty;
+        let fits = matches!(
+            ty,
+            Type::Timestamp { precision: 0..=3 } | Type::TimestampLtz { precision: 0..=3 }
+        );
+        if !fits {
+            let hint = match ty {
+                Type::String => {
+                    "declare the column as TIMESTAMP(3) and set 'timestamp-format', or compute it: ts AS TO_TIMESTAMP(text)"
+                }
+                ty if ty.is_numeric() => {
+                    "compute it: ts AS TO_TIMESTAMP_LTZ(number, 3), where 0 is for seconds and 3 for milliseconds"
+                }
+                _ => "declare the column as TIMESTAMP(3)",
+            };
+            let message = format!(
+                "a watermark needs a TIMESTAMP(3) or TIMESTAMP_LTZ(3), and {} is {ty}",
+                def.column.value
+            );
+            return Err(self.report(Diagnostic {
+                place: def.place.clone(),
+                message,
+                hint: Some(hint.to_owned()),
+            }));
+        }
+        let home = home(table, &def.place, &def.expr.types);
+        let typed = self.convert(&home, scope, &def.expr.ast)?;
+        if !typed.ty.is_timestamp() {
+            let message = format!("the watermark is {}, not a TIMESTAMP", typed.ty);
+            let hint = format!(
+                "write WATERMARK FOR {0} AS {0} - INTERVAL '5' SECOND",
+                def.column.value
+            );
+            return Err(self.report(Diagnostic {
+                place: def.place.clone(),
+                message,
+                hint: Some(hint),
+            }));
+        }
+        Ok(Watermark {
+            column,
+            expr: typed.expr,
+        })
+    }
+
+    fn refuse_twin_columns(&mut self, table: &TableDef) {
+        for (i, column) in table.columns.iter().enumerate() {
+            if table.columns[..i]
+                .iter()
+                .any(|other| other.name.value == column.name.value)
+            {
+                let message = format!("the table has two columns {}", column.name.value);
+                let problem = Diagnostic {
+                    place: column.place.clone(),
+                    message,
+                    hint: Some("rename one".to_owned()),
+                };
+                if !self.problems.contains(&problem) {
+                    self.report(problem);
+                }
+            }
+        }
+    }
+
+    fn warn_of_length(&mut self, name: &str, written: &Written, place: &Place) {
+        if let Some(length) = written.length {
+            self.warnings.push(Diagnostic {
+                place: place.clone(),
+                message: format!("the length {length} of the column {name} is not checked"),
+                hint: Some(
+                    "write STRING or BYTES, or cut it in the query with LEFT(x, n)".to_owned(),
+                ),
+            });
+        }
+    }
+
+    /// Warns of a wildcard whose rows cannot be told apart.
+    fn warn_of_anonymous_rows(
+        &mut self,
+        table: &TableDef,
+        connector: &SourceConnector,
+        columns: &[SourceColumn],
+    ) {
+        let SourceConnector::Mqtt { filters, .. } = connector else {
+            return;
+        };
+        let wild = filters.len() > 1 || filters.iter().any(|f| f.contains(['+', '#']));
+        let told_apart = columns.iter().any(|c| match c.origin {
+            ColumnOrigin::Metadata(Metadata::Topic | Metadata::TopicLevel(_)) => true,
+            // A name in the payload may be the device's.
+            ColumnOrigin::Payload { ref path } => c.ty == Type::String && !path.is_empty(),
+            _ => false,
+        });
+        if wild && !told_apart {
+            self.warnings.push(Diagnostic {
+                place: table.place.clone(),
+                message: format!(
+                    "{} reads many topics, and no column says which one a row came from",
+                    table.name.value
+                ),
+                hint: Some("add a column: device STRING METADATA FROM 'topic[1]'".to_owned()),
+            });
+        }
+    }
+}
+
+fn home<'q>(table: &'q TableDef, place: &Place, types: &'q Types) -> Home<'q> {
+    Home {
+        file: &table.file,
+        query: table.name.value.as_str().into(),
+        place: place.clone(),
+        types,
+    }
+}
+
+/// What decides which rows a source gives and how its state is read. How it is tuned (quality of service, idle
+/// timeout, bound on future timestamps, retained messages) may change without its state being thrown away.
+fn source_text(
+    connector: &SourceConnector,
+    format: &Format,
+    columns: &[SourceColumn],
+    watermark: Option<&Watermark>,
+) -> String {
+    let mut text = match connector {
+        SourceConnector::Mqtt {
+            connection,
+            filters,
+            ..
+        } => format!("mqtt {connection:?} {filters:?}"),
+        SourceConnector::Filesystem { path } => format!("filesystem {path:?}"),
+    };
+    // Writing to a string cannot fail.
+    let _ = write!(text, " {format:?}");
+    for column in columns {
+        let _ = write!(text, " [{} {} ", column.ty, column.nullable);
+        let _ = match &column.origin {
+            ColumnOrigin::Payload { path } => write!(text, "{path:?}]"),
+            ColumnOrigin::Metadata(metadata) => write!(text, "{metadata:?}]"),
+            ColumnOrigin::Computed(expr) => write!(text, "{expr}]"),
+        };
+    }
+    if let Some(Watermark { column, expr }) = watermark {
+        let _ = write!(text, " watermark #{column} {expr}");
+    }
+    text
+}
+
+/// What decides what a sink's messages are.
+fn sink_text(connector: &SinkConnector, format: &Format, schema: &Schema) -> String {
+    let mut text = match connector {
+        SinkConnector::Mqtt {
+            connection, topic, ..
+        } => {
+            let parts: Vec<String> = topic
+                .iter()
+                .map(|part| match part {
+                    TopicPart::Literal(text) => format!("{text:?}"),
+                    TopicPart::Column(at) => format!("#{at}"),
+                })
+                .collect();
+            format!("mqtt {connection:?} {}", parts.join(" "))
+        }
+        SinkConnector::Print => "print".to_owned(),
+        SinkConnector::Filesystem { path } => format!("filesystem {path:?}"),
+    };
+    let _ = write!(text, " {format:?}");
+    for column in &schema.columns {
+        let _ = write!(text, " [{:?} {}]", column.name, column.ty);
+    }
+    text
+}
+
+/// A value as a column of a sink wants it: NOT NULL is checked for each row.
+pub(super) fn for_column(value: Typed, column: &Column) -> Result<Expr, crate::expr::ResolveError> {
+    let value = value.coerce(&column.ty)?;
+    if column.nullable || !value.nullable {
+        return Ok(value.expr);
+    }
+    let name = Typed::string(&column.name);
+    crate::expr::call("$NOT_NULL", vec![value, name]).map(|checked| checked.expr)
+}

@@ -1,0 +1,226 @@
+//! The graph while it is built: equal steps become one node.
+//!
+//! Invariant: two nodes have the same fingerprint if and only if they do the same to the same input; whoever asks
+//! for a step that exists gets the existing one, so that a source is decoded once however many queries read it.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+
+use compact_str::CompactString;
+
+use crate::plan::{Node, NodeId, Operator, Place, Plan, Sink, SinkId, Source, SourceId, Window};
+use crate::types::{Fingerprint, Schema};
+
+/// Builds a plan.
+#[derive(Debug, Default)]
+pub(super) struct Graph {
+    plan: Plan,
+    known: HashMap<Fingerprint, NodeId>,
+}
+
+impl Graph {
+    /// The node of this step.
+    pub(super) fn add(
+        &mut self,
+        operator: Operator,
+        inputs: Vec<NodeId>,
+        schema: Schema,
+        query: &CompactString,
+        place: &Place,
+    ) -> NodeId {
+        let fingerprint = Fingerprint::of(&self.canonical(&operator, &inputs, &schema));
+        if let Some(known) = self.known.get(&fingerprint)
+            && !matches!(operator, Operator::Sink(_))
+        {
+            return *known;
+        }
+        let id = NodeId(self.plan.nodes.len());
+        self.plan.nodes.push(Node {
+            operator,
+            inputs,
+            schema,
+            fingerprint,
+            query: query.clone(),
+            place: place.clone(),
+        });
+        self.known.insert(fingerprint, id);
+        id
+    }
+
+    /// The node that reads a source.
+    pub(super) fn add_source(&mut self, source: Source, schema: Schema) -> NodeId {
+        let known = self
+            .plan
+            .sources
+            .iter()
+            .position(|s| s.fingerprint == source.fingerprint);
+        let (query, place) = (source.name.clone(), source.place.clone());
+        let id = known.unwrap_or_else(|| {
+            self.plan.sources.push(source);
+            self.plan.sources.len() - 1
+        });
+        self.add(
+            Operator::Source(SourceId(id)),
+            Vec::new(),
+            schema,
+            &query,
+            &place,
+        )
+    }
+
+    /// The node that writes a sink; gets its fingerprint from the table's text and what feeds it.
+    pub(super) fn add_sink(
+        &mut self,
+        mut sink: Sink,
+        text: &str,
+        input: NodeId,
+        query: &CompactString,
+    ) {
+        let fed_by = self.plan.nodes[input.0].fingerprint;
+        sink.fingerprint = Fingerprint::of(&format!("sink {text} of {fed_by}"));
+        let (schema, place) = (sink.schema.clone(), sink.place.clone());
+        let id = SinkId(self.plan.sinks.len());
+        self.plan.sinks.push(sink);
+        self.add(Operator::Sink(id), vec![input], schema, query, &place);
+    }
+
+    /// How many sinks write this table so far.
+    pub(super) fn sinks_of(&self, table: &str) -> usize {
+        self.plan
+            .sinks
+            .iter()
+            .filter(|sink| sink.name == table)
+            .count()
+    }
+
+    pub(super) fn node(&self, id: NodeId) -> &Node {
+        &self.plan.nodes[id.0]
+    }
+
+    /// The plan without nodes that no sink needs.
+    pub(super) fn finish(self) -> Plan {
+        let Plan {
+            sources,
+            nodes,
+            sinks,
+        } = self.plan;
+        let mut needed = vec![false; nodes.len()];
+        for (i, node) in nodes.iter().enumerate().rev() {
+            needed[i] |= matches!(node.operator, Operator::Sink(_));
+            if needed[i] {
+                node.inputs.iter().for_each(|input| needed[input.0] = true);
+            }
+        }
+        let mut node_ids = vec![NodeId(0); nodes.len()];
+        let mut source_ids: Vec<Option<SourceId>> = vec![None; sources.len()];
+        let mut plan = Plan {
+            sinks,
+            ..Plan::default()
+        };
+        let mut sources: Vec<Option<Source>> = sources.into_iter().map(Some).collect();
+        for (i, mut node) in nodes.into_iter().enumerate() {
+            if !needed[i] {
+                continue;
+            }
+            if let Operator::Source(SourceId(old)) = &mut node.operator {
+                let new = *source_ids[*old].get_or_insert(SourceId(plan.sources.len()));
+                plan.sources.extend(sources[*old].take());
+                node.operator = Operator::Source(new);
+            }
+            node.inputs
+                .iter_mut()
+                .for_each(|input| *input = node_ids[input.0]);
+            node_ids[i] = NodeId(plan.nodes.len());
+            plan.nodes.push(node);
+        }
+        plan
+    }
+
+    /// The text that decides what a node is.
+    fn canonical(&self, operator: &Operator, inputs: &[NodeId], schema: &Schema) -> String {
+        let mut text = match operator {
+            Operator::Source(id) => format!("source {}", self.plan.sources[id.0].fingerprint),
+            Operator::Filter { predicate } => format!("filter {predicate}"),
+            Operator::Project { exprs } => {
+                // A NULL or a number does not say its type.
+                let mut text = "project".to_owned();
+                for (expr, column) in exprs.iter().zip(&schema.columns) {
+                    let _ = write!(text, " [{expr} {}]", column.ty);
+                }
+                text
+            }
+            Operator::Unnest {
+                array,
+                width,
+                rows,
+                outer,
+            } => format!("unnest {array} {width} {rows} {outer}"),
+            Operator::WindowAssign { window, time } => {
+                format!("assign {} on #{time}", window_text(window))
+            }
+            Operator::WindowAggregate {
+                window,
+                time,
+                keys,
+                aggregates,
+            } => {
+                let mut text = format!(
+                    "aggregate {} on #{time} by {}:",
+                    window_text(window),
+                    joined(keys)
+                );
+                for a in aggregates {
+                    let argument = a
+                        .argument
+                        .as_ref()
+                        .map_or_else(|| "*".to_owned(), ToString::to_string);
+                    // Writing to a string cannot fail.
+                    let _ = write!(
+                        text,
+                        " {:?}({argument}) {} {}",
+                        a.function, a.argument_type, a.ty
+                    );
+                    if let Some(filter) = &a.filter {
+                        let _ = write!(text, " filter {filter}");
+                    }
+                }
+                text
+            }
+            Operator::Union => "union".to_owned(),
+            Operator::Sink(id) => format!("sink {}", self.plan.sinks[id.0].fingerprint),
+        };
+        for input in inputs {
+            let _ = write!(text, " | {}", self.plan.nodes[input.0].fingerprint);
+        }
+        text
+    }
+}
+
+fn joined(exprs: &[crate::expr::Expr]) -> String {
+    exprs
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn window_text(window: &Window) -> String {
+    match window {
+        Window::Tumble { size, offset } => {
+            format!("tumble {} {}", size.as_micros(), offset.as_micros())
+        }
+        Window::Hop {
+            slide,
+            size,
+            offset,
+        } => {
+            format!(
+                "hop {} {} {}",
+                slide.as_micros(),
+                size.as_micros(),
+                offset.as_micros()
+            )
+        }
+        Window::Attached { start, end } => format!("attached #{start} #{end}"),
+    }
+}

@@ -1,0 +1,245 @@
+//! Rewrites what sqlparser cannot read into what it can, in the tokens before it sees them.
+//!
+//! | written | becomes |
+//! |---|---|
+//! | `TABLE t [PARTITION BY k]` as an argument | `$table(t, k)` |
+//! | `CAST(x AS ROW<a INT>)`, any type | ``CAST(x AS $type_0)``, the type kept aside |
+//! | `MAP[k, v]` | `$map(k, v)` |
+//!
+//! Invariant: a token that is put in has the place of what it stands for, so that messages point into the text.
+
+use sqlparser::ast::{Expr, Query};
+use sqlparser::keywords::Keyword;
+use sqlparser::parser::{Parser, ParserError};
+use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Word};
+
+use crate::plan::Diagnostic;
+
+use super::cursor::{Cursor, shown};
+use super::datatype::{self, Written};
+use super::dialect::Flink;
+use super::lex::{is_keyword, is_word, place};
+
+/// How deep sqlparser may recurse. Each level costs stack.
+const RECURSION: usize = 64;
+
+/// The function that stands for a `TABLE t` argument.
+pub(super) const TABLE: &str = "$table";
+/// The function that stands for `MAP[…]`.
+pub(super) const MAP: &str = "$map";
+/// What the name of a type kept aside begins with.
+const TYPE: &str = "$type_";
+
+/// A parsed piece of SQL and what was kept aside.
+#[derive(Clone, Debug)]
+pub(super) struct Parsed<T> {
+    /// The syntax tree.
+    pub(super) ast: T,
+    /// The types of its casts.
+    pub(super) types: Types,
+}
+
+/// Types kept aside.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Types(Vec<Written>);
+
+impl Types {
+    /// The type that this name stands for.
+    pub(super) fn get(&self, name: &str) -> Option<&Written> {
+        self.0.get(name.strip_prefix(TYPE)?.parse::<usize>().ok()?)
+    }
+}
+
+/// Parses a query.
+pub(super) fn query(file: &str, tokens: &[TokenWithSpan]) -> Result<Parsed<Query>, Diagnostic> {
+    parse(file, tokens, |parser| {
+        parser.parse_query().map(|query| *query)
+    })
+}
+
+/// Parses an expression.
+pub(super) fn expr(file: &str, tokens: &[TokenWithSpan]) -> Result<Parsed<Expr>, Diagnostic> {
+    parse(file, tokens, |parser| parser.parse_expr())
+}
+
+fn parse<T>(
+    file: &str,
+    tokens: &[TokenWithSpan],
+    read: impl FnOnce(&mut Parser<'_>) -> Result<T, ParserError>,
+) -> Result<Parsed<T>, Diagnostic> {
+    let (spliced, types) = splice(file, tokens)?;
+    let end = tokens
+        .last()
+        .map_or(Location { line: 1, column: 1 }, |token| token.span.end);
+    let mut parser = Parser::new(&Flink)
+        .with_recursion_limit(RECURSION)
+        .with_tokens_with_locations(spliced);
+    let ast = read(&mut parser).map_err(|error| explain(file, &error, end))?;
+    let next = parser.peek_token();
+    if next.token != Token::EOF {
+        return Err(Diagnostic {
+            place: place(file, next.span.start),
+            message: format!(
+                "expected the end of the statement, found {}",
+                shown(&next.token)
+            ),
+            hint: None,
+        });
+    }
+    Ok(Parsed { ast, types })
+}
+
+/// An error of sqlparser as one of ours: its place stands in its text.
+fn explain(file: &str, error: &ParserError, end: Location) -> Diagnostic {
+    let text = match error {
+        ParserError::ParserError(text) | ParserError::TokenizerError(text) => text.as_str(),
+        ParserError::RecursionLimitExceeded => "the statement is nested too deeply",
+    };
+    let (message, location) = match text.rsplit_once(" at Line: ").and_then(|(message, rest)| {
+        let (line, column) = rest.split_once(", Column: ")?;
+        Some((
+            message,
+            Location {
+                line: line.parse().ok()?,
+                column: column.trim().parse().ok()?,
+            },
+        ))
+    }) {
+        Some((message, location)) if location.line > 0 => (message, location),
+        _ => (text, end),
+    };
+    let message = message
+        .replace("Expected: ", "expected ")
+        .replace("found: EOF", "found the end of the statement")
+        .replace("found: ", "found ")
+        .replace(TABLE, "TABLE")
+        .replace(MAP, "MAP");
+    Diagnostic {
+        place: place(file, location),
+        message,
+        hint: matches!(error, ParserError::RecursionLimitExceeded)
+            .then(|| "split it with views".to_owned()),
+    }
+}
+
+fn splice(file: &str, tokens: &[TokenWithSpan]) -> Result<(Vec<TokenWithSpan>, Types), Diagnostic> {
+    let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
+    let mut types = Vec::new();
+    // What each open bracket is.
+    let mut open: Vec<Bracket> = Vec::new();
+    let mut at = 0;
+    while let Some(token) = tokens.get(at) {
+        let next = tokens.get(at + 1);
+        let before = at.checked_sub(1).and_then(|i| tokens.get(i));
+        match &token.token {
+            Token::LParen => {
+                let cast = before.is_some_and(|t| {
+                    is_keyword(t, Keyword::CAST) || is_keyword(t, Keyword::TRY_CAST)
+                });
+                open.push(if cast { Bracket::Cast } else { Bracket::Plain });
+            }
+            Token::LBracket if before.is_some_and(|t| is_word(t, "MAP")) => {
+                open.push(Bracket::Map);
+                out.pop();
+                out.push(word(MAP, token.span));
+                out.push(TokenWithSpan::new(Token::LParen, token.span));
+                at += 1;
+                continue;
+            }
+            Token::LBracket | Token::LBrace => open.push(Bracket::Plain),
+            Token::RBracket if open.last() == Some(&Bracket::Map) => {
+                open.pop();
+                out.push(TokenWithSpan::new(Token::RParen, token.span));
+                at += 1;
+                continue;
+            }
+            Token::RParen | Token::RBracket | Token::RBrace => {
+                open.pop();
+            }
+            Token::Word(_)
+                if is_keyword(token, Keyword::AS) && open.last() == Some(&Bracket::Cast) =>
+            {
+                let mut cursor = Cursor::new(file, &tokens[at + 1..]);
+                let written = datatype::parse(&mut cursor)?;
+                if !matches!(cursor.peek().map(|t| &t.token), Some(Token::RParen)) {
+                    return Err(cursor.expected(")"));
+                }
+                out.push(token.clone());
+                out.push(word(&format!("{TYPE}{}", types.len()), token.span));
+                types.push(written);
+                at = tokens.len() - cursor.rest().len();
+                continue;
+            }
+            Token::Word(_)
+                if is_keyword(token, Keyword::TABLE)
+                    && matches!(next.map(|t| &t.token), Some(Token::Word(_)))
+                    && matches!(
+                        before.map(|t| &t.token),
+                        Some(Token::LParen | Token::Comma | Token::RArrow)
+                    ) =>
+            {
+                at += 1 + table_argument(file, token, &tokens[at + 1..], &mut out)?;
+                continue;
+            }
+            _ => {}
+        }
+        out.push(token.clone());
+        at += 1;
+    }
+    Ok((out, Types(types)))
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Bracket {
+    Plain,
+    Cast,
+    Map,
+}
+
+/// Writes `$table(name, keys…)` and gives how many tokens after TABLE it stands for.
+fn table_argument(
+    file: &str,
+    table: &TokenWithSpan,
+    rest: &[TokenWithSpan],
+    out: &mut Vec<TokenWithSpan>,
+) -> Result<usize, Diagnostic> {
+    let sign = |token, span| TokenWithSpan::new(token, span);
+    out.push(word(TABLE, table.span));
+    out.push(sign(Token::LParen, table.span));
+    let mut cursor = Cursor::new(file, rest);
+    out.extend(cursor.advance().cloned());
+    while matches!(cursor.peek().map(|t| &t.token), Some(Token::Period)) {
+        out.extend(cursor.advance().cloned());
+        out.extend(cursor.advance().cloned());
+    }
+    if cursor.take(&["PARTITION", "BY"]) {
+        let many = cursor.take_sign(&Token::LParen);
+        loop {
+            out.push(sign(Token::Comma, table.span));
+            cursor
+                .name("a column to partition by")
+                .map_err(|e| Diagnostic {
+                    hint: Some("write PARTITION BY column, or PARTITION BY (a, b)".to_owned()),
+                    ..e
+                })?;
+            out.push(rest[rest.len() - cursor.rest().len() - 1].clone());
+            if !(many && cursor.take_sign(&Token::Comma)) {
+                break;
+            }
+        }
+        if many {
+            cursor.expect_sign(&Token::RParen)?;
+        }
+    }
+    out.push(sign(Token::RParen, table.span));
+    Ok(rest.len() - cursor.rest().len())
+}
+
+fn word(value: &str, span: Span) -> TokenWithSpan {
+    let word = Word {
+        value: value.to_owned(),
+        quote_style: None,
+        keyword: Keyword::NoKeyword,
+    };
+    TokenWithSpan::new(Token::Word(word), span)
+}
