@@ -75,6 +75,13 @@ fn parse<T>(
         .with_tokens_with_locations(spliced);
     let ast = read(&mut parser).map_err(|error| explain(file, &error, tokens))?;
     let next = parser.peek_token();
+    if is_word(&next, "MATCH_RECOGNIZE") {
+        return Err(Diagnostic {
+            place: place(file, next.span.start),
+            message: "MATCH_RECOGNIZE is not supported yet".to_owned(),
+            hint: Some("use windows and filters".to_owned()),
+        });
+    }
     if next.token != Token::EOF {
         return Err(Diagnostic {
             place: place(file, next.span.start),
