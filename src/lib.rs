@@ -37,5 +37,8 @@ pub mod expr;
 pub mod mqtt;
 pub mod ops;
 pub mod plan;
+pub mod runtime;
 pub mod sql;
+pub mod state;
+pub mod store;
 pub mod types;
