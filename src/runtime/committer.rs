@@ -14,7 +14,8 @@ use compact_str::CompactString;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
-use crate::store::{CommitStats, EpochCommit, Store, StoreError};
+use super::control::Answer;
+use crate::store::{CommitStats, DeadLetter, EpochCommit, Store, StoreError};
 
 /// How often a failing disk is tried again before the process gives up and leaves it to its supervisor.
 const ATTEMPTS_AFTER_IO_ERROR: u32 = 5;
@@ -31,6 +32,11 @@ pub(super) enum Job {
     },
     /// To do something with the store that only reads.
     Read(Box<dyn FnOnce(&mut Store) + Send>),
+    /// To read a dead letter that is to be sent through again.
+    ReadLetter {
+        id: u64,
+        reply: oneshot::Sender<Answer>,
+    },
     /// To write the last fallback and end.
     Stop(oneshot::Sender<()>),
 }
@@ -52,6 +58,12 @@ pub(super) enum StoreEvent {
         connection: usize,
         first_number: u64,
         bytes: Option<Vec<u8>>,
+    },
+    /// A dead letter to be sent through again, and who waits to hear about it.
+    Letter {
+        id: u64,
+        letter: Result<DeadLetter, StoreError>,
+        reply: oneshot::Sender<Answer>,
     },
     /// The store cannot go on.
     Failed(StoreError),
@@ -84,19 +96,6 @@ impl Committer {
     /// if the thread has ended, it has reported why.
     pub(super) fn send(&self, job: Job) {
         let _ = self.jobs.send(job);
-    }
-
-    /// Asks the store something and waits for the answer.
-    pub(super) async fn read<T: Send + 'static>(
-        &self,
-        ask: impl FnOnce(&mut Store) -> Result<T, StoreError> + Send + 'static,
-    ) -> Option<Result<T, StoreError>> {
-        let (reply, answer) = oneshot::channel();
-        self.send(Job::Read(Box::new(move |store| {
-            // Whoever asked may have gone away.
-            let _ = reply.send(ask(store));
-        })));
-        answer.await.ok()
     }
 }
 
@@ -132,6 +131,11 @@ impl Worker {
                         bytes,
                     }
                 }
+                Job::ReadLetter { id, reply } => StoreEvent::Letter {
+                    id,
+                    letter: self.store.dead_letter(id),
+                    reply,
+                },
                 Job::Read(read) => {
                     read(&mut self.store);
                     continue;

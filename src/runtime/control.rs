@@ -91,11 +91,10 @@ impl Answer {
         }
     }
 
-    pub(super) fn letters(read: Option<Result<Vec<(u64, DeadLetter)>, StoreError>>) -> Self {
+    pub(super) fn letters(read: Result<Vec<(u64, DeadLetter)>, StoreError>) -> Self {
         match read {
-            Some(Ok(letters)) => Self::Letters(letters.into_iter().map(Letter::from).collect()),
-            Some(Err(error)) => Self::error(error.to_string()),
-            None => Self::error("the store has ended"),
+            Ok(letters) => Self::Letters(letters.into_iter().map(Letter::from).collect()),
+            Err(error) => Self::error(error.to_string()),
         }
     }
 }

@@ -86,6 +86,7 @@ impl Summary {
         info!(
             brokers = %format_args!("{}/{}", sources.0, sources.1),
             upstreams,
+            received,
             messages_per_second = %format_args!("{:.1}", received as f64 / seconds),
             rows_out,
             delivered,

@@ -1,46 +1,55 @@
 //! What people ask of the running process.
+//!
+//! The loop does not wait for the store here: on a full disk the store answers when there is space again, and the
+//! process must see its signals meanwhile. Whoever asks has a timeout of their own.
 
 use tokio::sync::oneshot;
 
 use super::Driver;
 use crate::runtime::commit::replay_letter;
+use crate::runtime::committer::Job;
 use crate::runtime::control::{Answer, Command};
-use crate::store::Store;
+use crate::store::{DeadLetter, Store, StoreError};
 
 impl Driver {
-    pub(super) async fn on_command(&mut self, command: Command, reply: oneshot::Sender<Answer>) {
-        let answer = match command {
+    pub(super) fn on_command(&mut self, command: Command, reply: oneshot::Sender<Answer>) {
+        match command {
             Command::List { after, limit } => {
-                let read = move |store: &mut Store| store.dead_letters_after(after, limit);
-                Answer::letters(self.committer.read(read).await)
+                self.read(reply, move |store| store.dead_letters_after(after, limit));
             }
             Command::Show { id } => {
-                let read =
-                    move |store: &mut Store| store.dead_letter(id).map(|letter| vec![(id, letter)]);
-                Answer::letters(self.committer.read(read).await)
+                self.read(reply, move |store| {
+                    store.dead_letter(id).map(|letter| vec![(id, letter)])
+                });
             }
             Command::Purge { ids } => {
                 let count = ids.len();
                 self.dead_remove.extend(ids);
                 let now = self.clock.now();
                 self.note_other_change(now);
-                Answer::Done { count }
+                // Whoever asked may have gone away.
+                let _ = reply.send(Answer::Done { count });
             }
-            Command::Replay { id } => self.replay(id).await,
-        };
-        // Whoever asked may have gone away.
-        let _ = reply.send(answer);
+            Command::Replay { id } => self.committer.send(Job::ReadLetter { id, reply }),
+        }
     }
 
-    /// Sends a dead letter through again; it is removed in the epoch in which it takes effect.
-    pub(super) async fn replay(&mut self, id: u64) -> Answer {
-        let letter = match self
-            .committer
-            .read(move |store| store.dead_letter(id))
-            .await
-        {
-            Some(Ok(letter)) => letter,
-            other => return Answer::letters(other.map(|r| r.map(|letter| vec![(id, letter)]))),
+    /// Has the store's thread answer.
+    fn read(
+        &self,
+        reply: oneshot::Sender<Answer>,
+        ask: impl FnOnce(&mut Store) -> Result<Vec<(u64, DeadLetter)>, StoreError> + Send + 'static,
+    ) {
+        self.committer.send(Job::Read(Box::new(move |store| {
+            let _ = reply.send(Answer::letters(ask(store)));
+        })));
+    }
+
+    /// Sends a dead letter that was read through again; it is removed in the epoch in which it takes effect.
+    pub(super) fn replay(&mut self, id: u64, letter: Result<DeadLetter, StoreError>) -> Answer {
+        let letter = match letter {
+            Ok(letter) => letter,
+            Err(error) => return Answer::error(error.to_string()),
         };
         if self.dead_remove.contains(&id) {
             return Answer::error(format!("dead letter {id} is being removed"));

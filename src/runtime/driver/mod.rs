@@ -174,7 +174,7 @@ impl Driver {
                         self.on_forward(event);
                     }
                 }
-                Some((command, reply)) = self.commands.recv() => self.on_command(command, reply).await,
+                Some((command, reply)) = self.commands.recv() => self.on_command(command, reply),
                 Some(event) = self.input.recv(), if takes_input => self.on_input(event),
                 Some(line) = self.files.recv(), if takes_input => self.take_line(&line),
                 () = tokio::time::sleep_until(wake.into()) => {}
@@ -337,6 +337,8 @@ impl Driver {
                 }
             }
         }
+        self.collect_drops();
+        self.summarise(self.clock.now());
         self.pump();
         let leave = Duration::from_millis(500);
         for line in &self.sources {

@@ -36,6 +36,11 @@ impl Driver {
                     forwarding.chunk_read(first_number, bytes.as_deref());
                 }
             }
+            StoreEvent::Letter { id, letter, reply } => {
+                let answer = self.replay(id, letter);
+                // Whoever asked may have gone away.
+                let _ = reply.send(answer);
+            }
             StoreEvent::Failed(error) => return Err(RunError::Store(error)),
         }
         Ok(())
