@@ -240,7 +240,9 @@ impl Engine {
             out.u64(outbox.next_number());
             let filters: Vec<&String> = self.filters(name).collect();
             out.u64(filters.len() as u64);
-            filters.iter().for_each(|filter| out.str(filter));
+            for filter in filters {
+                out.str(filter);
+            }
         }
         out.u64(self.plan.sinks.len() as u64);
         for (sink, bytes) in self.plan.sinks.iter().zip(&self.output.file_bytes) {

@@ -288,10 +288,7 @@ fn source_details(source: &Source) -> Vec<String> {
         .map(|column| {
             let origin = match &column.origin {
                 ColumnOrigin::Payload { path } if path.is_empty() => "the payload".to_owned(),
-                ColumnOrigin::Payload { path } => path
-                    .iter()
-                    .map(|key| format!("[{key:?}]"))
-                    .collect::<String>(),
+                ColumnOrigin::Payload { path } => path_text(path),
                 ColumnOrigin::Metadata(metadata) => metadata_text(*metadata),
                 ColumnOrigin::Computed(expr) => described(expr, &schema),
             };
@@ -314,6 +311,15 @@ fn source_details(source: &Source) -> Vec<String> {
     }
     lines.push(format!("format {}", format_text(&source.format)));
     lines
+}
+
+fn path_text(path: &[String]) -> String {
+    let mut text = String::new();
+    for key in path {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "[{key:?}]");
+    }
+    text
 }
 
 fn metadata_text(metadata: Metadata) -> String {

@@ -78,12 +78,10 @@ const NOT_YET: [&str; 20] = [
 
 /// Whether a function aggregates.
 pub(super) fn is_aggregate(name: &str) -> bool {
-    let is = |known: &&str| known.eq_ignore_ascii_case(name);
-    AGGREGATES
-        .iter()
-        .map(|known| known.name)
-        .any(|known| is(&known))
-        || NOT_YET.iter().any(|known| is(&known))
+    let known = AGGREGATES.iter().map(|known| known.name);
+    known
+        .chain(NOT_YET)
+        .any(|known| known.eq_ignore_ascii_case(name))
 }
 
 /// SUM keeps the type of its argument in Flink; a DECIMAL gets all digits.
@@ -187,7 +185,7 @@ impl Grouping {
     }
 
     /// The error that a column is neither a key nor aggregated.
-    pub(super) fn not_grouped(&self, scope: &Scope, position: usize) -> ResolveError {
+    pub(super) fn not_grouped(scope: &Scope, position: usize) -> ResolveError {
         let name = &scope.columns[position].column.name;
         ResolveError::hinted(
             format!("the column {name} is neither grouped nor aggregated"),

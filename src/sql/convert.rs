@@ -3,20 +3,20 @@
 //! Invariant: a form that is not listed here is refused by name; nothing is ignored.
 
 use sqlparser::ast::{
-    AccessExpr, BinaryOperator, CastKind, CeilFloorKind, DataType, Expr as Ast, Function,
-    FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName,
-    ObjectNamePart, Spanned, Subscript, TrimWhereField, UnaryOperator, Value as AstValue,
+    AccessExpr, BinaryOperator, DataType, Expr as Ast, Ident, ObjectName, ObjectNamePart, Spanned,
+    Subscript, TrimWhereField, UnaryOperator, Value as AstValue,
 };
 
 use crate::expr::{Arithmetic, Comparison, ResolveError, Typed, call};
 use crate::plan::{Diagnostic, Place};
 use crate::types::{Type, Value};
 
-use super::aggregate::{self, Grouping};
+use super::aggregate::Grouping;
+use super::call::refusal;
 use super::interval;
 use super::lex::place;
 use super::scope::Scope;
-use super::splice::{self, Types};
+use super::splice::Types;
 
 /// Turns syntax into typed expressions.
 pub(super) struct Converter<'a> {
@@ -32,12 +32,13 @@ pub(super) struct Converter<'a> {
     pub(super) grouping: Option<Grouping>,
 }
 
-type Converted = Result<Typed, Diagnostic>;
+/// A typed expression, or what is wrong with it.
+pub(super) type Converted = Result<Typed, Diagnostic>;
 
 impl Converter<'_> {
     /// The typed expression that `ast` means.
     pub(super) fn convert(&mut self, ast: &Ast) -> Converted {
-        if let Some(key) = self.grouping_key(ast)? {
+        if let Some(key) = self.grouping_key(ast) {
             return Ok(key);
         }
         match ast {
@@ -49,9 +50,9 @@ impl Converter<'_> {
             Ast::TypedString(typed) => self.typed_string(&typed.data_type, &typed.value.value, ast),
             Ast::Interval(it) => interval::convert(it).map_err(|e| self.blame(ast, e)),
             Ast::BinaryOp { left, op, right } => self.binary(left, op, right),
-            Ast::UnaryOp { op, expr } => self.unary(op, expr, ast),
-            Ast::IsNull(inner) => Ok(self.convert(inner)?.is_null()),
-            Ast::IsNotNull(inner) => {
+            Ast::UnaryOp { op, expr } => self.unary(*op, expr, ast),
+            Ast::IsNull(inner) | Ast::IsUnknown(inner) => Ok(self.convert(inner)?.is_null()),
+            Ast::IsNotNull(inner) | Ast::IsNotUnknown(inner) => {
                 let is_null = self.convert(inner)?.is_null();
                 self.checked(ast, is_null.negated())
             }
@@ -59,11 +60,6 @@ impl Converter<'_> {
             Ast::IsNotTrue(inner) => self.is_bool(inner, true, true),
             Ast::IsFalse(inner) => self.is_bool(inner, false, false),
             Ast::IsNotFalse(inner) => self.is_bool(inner, false, true),
-            Ast::IsUnknown(inner) => Ok(self.convert(inner)?.is_null()),
-            Ast::IsNotUnknown(inner) => {
-                let is_null = self.convert(inner)?.is_null();
-                self.checked(ast, is_null.negated())
-            }
             Ast::IsDistinctFrom(left, right) => {
                 let (left, right) = (self.convert(left)?, self.convert(right)?);
                 self.checked(ast, Typed::distinct(left, right))
@@ -180,22 +176,20 @@ impl Converter<'_> {
                 self.checked(ast, Typed::array(items))
             }
             Ast::Function(function) => self.function(function, ast),
-            other => Err(self.blame(ast, unsupported(other))),
+            other => Err(self.blame(ast, refusal(other))),
         }
     }
 
     /// A value of a GROUP BY that is asked for again behind it.
-    fn grouping_key(&mut self, ast: &Ast) -> Result<Option<Typed>, Diagnostic> {
-        let Some(grouping) = self.grouping.take() else {
-            return Ok(None);
-        };
+    fn grouping_key(&mut self, ast: &Ast) -> Option<Typed> {
+        let grouping = self.grouping.take()?;
         // In the scope of the input, where an aggregate is an error and so is no key.
         let key = self
             .convert(ast)
             .ok()
             .and_then(|typed| grouping.key(&typed));
         self.grouping = Some(grouping);
-        Ok(key)
+        key
     }
 
     fn column(&mut self, names: &[Ident]) -> Converted {
@@ -203,8 +197,8 @@ impl Converter<'_> {
             .first()
             .map_or_else(|| self.fallback.clone(), |name| self.place(name.span.start));
         let (position, taken) = self.scope.find(names).map_err(|e| at(blamed.clone(), e))?;
-        if let Some(grouping) = &self.grouping {
-            return Err(at(blamed, grouping.not_grouped(self.scope, position)));
+        if self.grouping.is_some() {
+            return Err(at(blamed, Grouping::not_grouped(self.scope, position)));
         }
         let mut value = self.scope.typed(position);
         for name in &names[taken..] {
@@ -293,7 +287,7 @@ impl Converter<'_> {
         let mut steps = vec![(op, right)];
         let mut first = left;
         while let Ast::BinaryOp { left, op, right } = first {
-            if self.grouping.is_some() && self.grouping_key(first)?.is_some() {
+            if self.grouping.is_some() && self.grouping_key(first).is_some() {
                 break;
             }
             steps.push((op, right));
@@ -342,7 +336,7 @@ impl Converter<'_> {
         })
     }
 
-    fn unary(&mut self, op: &UnaryOperator, expr: &Ast, ast: &Ast) -> Converted {
+    fn unary(&mut self, op: UnaryOperator, expr: &Ast, ast: &Ast) -> Converted {
         let value = self.convert(expr)?;
         match op {
             UnaryOperator::Not => self.checked(ast, value.negated()),
@@ -358,199 +352,6 @@ impl Converter<'_> {
     fn is_bool(&mut self, inner: &Ast, value: bool, negated: bool) -> Converted {
         let tested = self.convert(inner)?.is_bool(value);
         self.negated_if(inner, tested, negated)
-    }
-
-    fn cast(&mut self, kind: &CastKind, expr: &Ast, ty: &DataType, ast: &Ast) -> Converted {
-        let try_ = match kind {
-            CastKind::Cast => false,
-            CastKind::TryCast => true,
-            _ => {
-                return Err(self.blame(
-                    ast,
-                    ResolveError::hinted("this cast is not supported", "write CAST(x AS type)"),
-                ));
-            }
-        };
-        let DataType::Custom(name, _) = ty else {
-            return Err(self.blame(
-                ast,
-                ResolveError::hinted("this cast is not supported", "write CAST(x AS type)"),
-            ));
-        };
-        let Some(written) = plain_name(name)
-            .and_then(|name| self.types.get(name))
-            .cloned()
-        else {
-            return Err(self.blame(ast, ResolveError::new("the type of this cast is not known")));
-        };
-        let value = self.convert(expr)?;
-        let cast = self.checked(ast, value.cast(&written.ty, try_))?;
-        match written.length {
-            None => Ok(cast),
-            Some(length) if written.ty == Type::String && !written.padded => {
-                let length = Typed::literal(Value::Int(length as i64), Type::BigInt);
-                self.checked(ast, call("LEFT", vec![cast, length]))
-            }
-            Some(_) => Err(self.blame(
-                ast,
-                ResolveError::hinted(
-                    "a cast to CHAR(n), BINARY(n) or VARBINARY(n) is not supported",
-                    "cast to STRING or BYTES",
-                ),
-            )),
-        }
-    }
-
-    fn ceil_floor(
-        &mut self,
-        name: &str,
-        expr: &Ast,
-        field: &CeilFloorKind,
-        ast: &Ast,
-    ) -> Converted {
-        let value = self.convert(expr)?;
-        match field {
-            CeilFloorKind::DateTimeField(sqlparser::ast::DateTimeField::NoDateTime) => {
-                self.checked(ast, call(name, vec![value]))
-            }
-            CeilFloorKind::DateTimeField(unit) => self.checked(
-                ast,
-                call(
-                    &format!("${name}"),
-                    vec![Typed::string(&unit.to_string()), value],
-                ),
-            ),
-            CeilFloorKind::Scale(_) => Err(self.blame(
-                ast,
-                ResolveError::hinted(format!("{name} takes one number"), "use ROUND(x, digits)"),
-            )),
-        }
-    }
-
-    fn function(&mut self, function: &Function, ast: &Ast) -> Converted {
-        let Some(name) = plain_name(&function.name) else {
-            return Err(self.blame(ast, ResolveError::new("functions of catalogs do not exist")));
-        };
-        if function.over.is_some() {
-            return Err(self.blame(
-                ast,
-                ResolveError::hinted(
-                    "OVER is not supported yet",
-                    "use a window: GROUP BY over TUMBLE or HOP",
-                ),
-            ));
-        }
-        if aggregate::is_aggregate(name) {
-            return self.aggregate(name, function, ast);
-        }
-        for (given, clause) in [
-            (function.filter.is_some(), "FILTER"),
-            (!function.within_group.is_empty(), "WITHIN GROUP"),
-            (function.null_treatment.is_some(), "IGNORE NULLS"),
-        ] {
-            if given {
-                return Err(self.blame(
-                    ast,
-                    ResolveError::new(format!(
-                        "{clause} belongs to an aggregate, and {name} is none"
-                    )),
-                ));
-            }
-        }
-        let list = self.arguments(function, ast)?;
-        if list.duplicate_treatment.is_some() || !list.clauses.is_empty() {
-            return Err(self.blame(ast, ResolveError::new(format!("{name} takes only values"))));
-        }
-        let mut args = Vec::with_capacity(list.args.len());
-        let takes_unit = ["TIMESTAMPADD", "TIMESTAMPDIFF"]
-            .iter()
-            .any(|f| f.eq_ignore_ascii_case(name));
-        for (i, arg) in list.args.iter().enumerate() {
-            match arg {
-                FunctionArg::Unnamed(FunctionArgExpr::Expr(Ast::Identifier(unit)))
-                    if takes_unit && i == 0 =>
-                {
-                    args.push(Typed::string(&unit.value));
-                }
-                FunctionArg::Unnamed(FunctionArgExpr::Expr(arg)) => args.push(self.convert(arg)?),
-                _ => {
-                    return Err(self.blame(
-                        ast,
-                        ResolveError::hinted(
-                            format!("{name} takes only values"),
-                            "write the arguments without names and *",
-                        ),
-                    ));
-                }
-            }
-        }
-        let result = match name.to_ascii_uppercase().as_str() {
-            "ROW" => {
-                let fields = args
-                    .into_iter()
-                    .enumerate()
-                    .map(|(i, arg)| (format!("EXPR${i}").into(), arg));
-                Ok(Typed::row(fields.collect()))
-            }
-            _ if name == splice::MAP => Typed::map(args),
-            _ if name == splice::TABLE => Err(ResolveError::hinted(
-                "TABLE t is an argument of a window function in FROM",
-                "write FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' MINUTE))",
-            )),
-            "TUMBLE" | "HOP" | "CUMULATE" | "SESSION" | "TUMBLE_START" | "TUMBLE_END"
-            | "HOP_START" | "HOP_END" => Err(ResolveError::hinted(
-                format!(
-                    "{} in GROUP BY or SELECT is the old form of a window",
-                    name.to_ascii_uppercase()
-                ),
-                "write FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' MINUTE)) GROUP BY window_start, window_end",
-            )),
-            "PROCTIME" => Err(ResolveError::hinted(
-                "PROCTIME() is not supported",
-                "declare a column: arrived TIMESTAMP_LTZ(3) METADATA FROM 'timestamp'",
-            )),
-            _ => call(name, args),
-        };
-        self.checked(ast, result)
-    }
-
-    fn aggregate(&mut self, name: &str, function: &Function, ast: &Ast) -> Converted {
-        let Some(mut grouping) = self.grouping.take() else {
-            return Err(self.blame(
-                ast,
-                ResolveError::hinted(
-                    format!(
-                        "the aggregate {} cannot stand here",
-                        name.to_ascii_uppercase()
-                    ),
-                    "aggregates stand in SELECT and HAVING, and not inside of each other",
-                ),
-            ));
-        };
-        let result = aggregate::convert(self, &mut grouping, name, function, ast);
-        self.grouping = Some(grouping);
-        result
-    }
-
-    /// The arguments of a call.
-    pub(super) fn arguments<'f>(
-        &self,
-        function: &'f Function,
-        ast: &Ast,
-    ) -> Result<&'f FunctionArgumentList, Diagnostic> {
-        static NONE: FunctionArgumentList = FunctionArgumentList {
-            duplicate_treatment: None,
-            args: Vec::new(),
-            clauses: Vec::new(),
-        };
-        match &function.args {
-            FunctionArguments::List(list) => Ok(list),
-            FunctionArguments::None => Ok(&NONE),
-            FunctionArguments::Subquery(_) => Err(self.blame(
-                ast,
-                ResolveError::new("a query as an argument is not supported"),
-            )),
-        }
     }
 
     fn escape(&self, escape: Option<&Ast>) -> Result<Option<char>, Diagnostic> {
@@ -571,7 +372,7 @@ impl Converter<'_> {
         ))
     }
 
-    fn convert_all(&mut self, items: &[Ast]) -> Result<Vec<Typed>, Diagnostic> {
+    pub(super) fn convert_all(&mut self, items: &[Ast]) -> Result<Vec<Typed>, Diagnostic> {
         items.iter().map(|item| self.convert(item)).collect()
     }
 
@@ -589,7 +390,7 @@ impl Converter<'_> {
         }
     }
 
-    fn checked(&self, ast: &Ast, result: Result<Typed, ResolveError>) -> Converted {
+    pub(super) fn checked(&self, ast: &Ast, result: Result<Typed, ResolveError>) -> Converted {
         result.map_err(|e| self.blame(ast, e))
     }
 
@@ -629,46 +430,11 @@ pub(super) fn plain_name(name: &ObjectName) -> Option<&str> {
 }
 
 fn bytes_of_hex(text: &str) -> Option<Vec<u8>> {
-    if !text.is_ascii() || text.len() % 2 != 0 {
+    if !text.is_ascii() || !text.len().is_multiple_of(2) {
         return None;
     }
     (0..text.len())
         .step_by(2)
         .map(|i| u8::from_str_radix(&text[i..i + 2], 16).ok())
         .collect()
-}
-
-fn unsupported(ast: &Ast) -> ResolveError {
-    let (what, hint) = match ast {
-        Ast::Subquery(_) | Ast::Exists { .. } | Ast::InSubquery { .. } => (
-            "a query inside of an expression",
-            "join the tables in FROM, or write the values into IN (…)",
-        ),
-        Ast::ILike { .. } => ("ILIKE", "write LOWER(x) LIKE '…'"),
-        Ast::SimilarTo { .. } | Ast::RLike { .. } => ("SIMILAR TO", "write REGEXP(x, 'pattern')"),
-        Ast::AtTimeZone { .. } => (
-            "AT TIME ZONE",
-            "times are in UTC; move them with + INTERVAL '1' HOUR",
-        ),
-        Ast::Tuple(_) => ("a list of values in parentheses", "write ROW(a, b)"),
-        Ast::Overlay { .. } => ("OVERLAY", "write CONCAT(LEFT(x, n), y, SUBSTRING(x, m))"),
-        Ast::Wildcard(_) | Ast::QualifiedWildcard(..) => ("*", "name the columns"),
-        Ast::Map(_) | Ast::Dictionary(_) | Ast::Struct { .. } => {
-            ("this constructor", "write ROW(…), ARRAY[…] or MAP[…]")
-        }
-        Ast::Convert { .. } => ("CONVERT", "write CAST(x AS type)"),
-        Ast::IsJson { .. } | Ast::JsonAccess { .. } => (
-            "this JSON expression",
-            "declare the columns, or set 'fields.<column>.path'",
-        ),
-        Ast::GroupingSets(_) | Ast::Cube(_) | Ast::Rollup(_) => (
-            "GROUPING SETS",
-            "write one query for each, joined by UNION ALL",
-        ),
-        _ => (
-            "this expression",
-            "see the list of functions and operators in the documentation",
-        ),
-    };
-    ResolveError::hinted(format!("{what} is not supported"), hint)
 }

@@ -166,9 +166,10 @@ impl<'t> Cursor<'t> {
         while let Some(token) = self.peek() {
             match token.token {
                 Token::LParen | Token::LBracket | Token::LBrace => depth += 1,
-                Token::RParen | Token::RBracket | Token::RBrace if depth == 0 => break,
+                Token::Comma | Token::RParen | Token::RBracket | Token::RBrace if depth == 0 => {
+                    break;
+                }
                 Token::RParen | Token::RBracket | Token::RBrace => depth -= 1,
-                Token::Comma if depth == 0 => break,
                 _ => {}
             }
             self.at += 1;

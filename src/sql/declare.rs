@@ -225,7 +225,7 @@ impl Planner<'_> {
             })
         };
         match (name, option) {
-            ("json", _) => json(self),
+            ("json", _) | (_, None) => json(self),
             ("text" | "raw", Some(option)) => {
                 let scalar = matches!(physical.as_slice(), [one] if !matches!(one.ty, Type::Array(_) | Type::Map(..) | Type::Row(_)));
                 let text = name == "text"
@@ -257,7 +257,6 @@ impl Planner<'_> {
                 ));
                 Format::Text
             }
-            (_, None) => json(self),
         }
     }
 

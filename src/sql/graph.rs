@@ -28,7 +28,7 @@ impl Graph {
         query: &CompactString,
         place: &Place,
     ) -> NodeId {
-        let fingerprint = Fingerprint::of(&self.canonical(&operator, &inputs));
+        let fingerprint = Fingerprint::of(&self.canonical(&operator, &inputs, &schema));
         if let Some(known) = self.known.get(&fingerprint)
             && !matches!(operator, Operator::Sink(_))
         {
@@ -137,11 +137,18 @@ impl Graph {
     }
 
     /// The text that decides what a node is.
-    fn canonical(&self, operator: &Operator, inputs: &[NodeId]) -> String {
+    fn canonical(&self, operator: &Operator, inputs: &[NodeId], schema: &Schema) -> String {
         let mut text = match operator {
             Operator::Source(id) => format!("source {}", self.plan.sources[id.0].fingerprint),
             Operator::Filter { predicate } => format!("filter {predicate}"),
-            Operator::Project { exprs } => format!("project {}", joined(exprs)),
+            Operator::Project { exprs } => {
+                // A NULL or a number does not say its type.
+                let mut text = "project".to_owned();
+                for (expr, column) in exprs.iter().zip(&schema.columns) {
+                    let _ = write!(text, " [{expr} {}]", column.ty);
+                }
+                text
+            }
             Operator::Unnest {
                 array,
                 width,

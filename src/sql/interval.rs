@@ -58,8 +58,9 @@ pub(super) fn convert(interval: &Interval) -> Result<Typed, ResolveError> {
 fn constant(ast: &Ast) -> Option<String> {
     match ast {
         Ast::Value(value) => match &value.value {
-            AstValue::SingleQuotedString(text) => Some(text.clone()),
-            AstValue::Number(text, false) => Some(text.clone()),
+            AstValue::SingleQuotedString(text) | AstValue::Number(text, false) => {
+                Some(text.clone())
+            }
             _ => None,
         },
         Ast::UnaryOp {
@@ -91,10 +92,10 @@ fn unit(field: &DateTimeField) -> Result<Unit, ResolveError> {
 
 /// Microseconds of `1 02:03:04.5` from the first unit to the last.
 fn span(text: &str, first: Unit, last: Option<Unit>) -> Option<i64> {
+    const ORDER: [Unit; 4] = [Unit::Day, Unit::Hour, Unit::Minute, Unit::Second];
     let Some(last) = last else {
         return scaled(text, first.micros()?);
     };
-    const ORDER: [Unit; 4] = [Unit::Day, Unit::Hour, Unit::Minute, Unit::Second];
     let from = ORDER.iter().position(|u| *u == first)?;
     let to = ORDER.iter().position(|u| *u == last)?;
     let units = ORDER.get(from..=to)?;

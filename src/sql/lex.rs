@@ -26,6 +26,18 @@ pub(super) struct Chunk {
     pub(super) file: String,
     /// At least one.
     pub(super) tokens: Vec<TokenWithSpan>,
+    /// Whether nothing has been found wrong with it; else it is not to be parsed.
+    pub(super) sound: bool,
+}
+
+impl Chunk {
+    fn new(file: &str) -> Self {
+        Self {
+            file: file.to_owned(),
+            tokens: Vec::new(),
+            sound: true,
+        }
+    }
 }
 
 /// The place of a location of sqlparser.
@@ -58,8 +70,10 @@ pub(super) fn statements(file: &str, text: &str, problems: &mut Vec<Diagnostic>)
     // A byte order mark is no SQL, but editors write it.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut tokens = Vec::new();
+    let mut whole = true;
     if let Err(error) = Tokenizer::new(&Flink, text).tokenize_with_location_into_buf(&mut tokens) {
         let message = error.message.trim_end_matches('.').to_lowercase();
+        whole = false;
         report(
             error.location,
             message,
@@ -67,44 +81,45 @@ pub(super) fn statements(file: &str, text: &str, problems: &mut Vec<Diagnostic>)
         );
     }
     let mut chunks = Vec::new();
-    let mut chunk: Vec<TokenWithSpan> = Vec::new();
+    let mut chunk = Chunk::new(file);
     for token in tokens {
         match &token.token {
             Token::Whitespace(_) | Token::EOF => continue,
             Token::SemiColon => {
-                if !chunk.is_empty() {
-                    chunks.push(std::mem::take(&mut chunk));
-                }
+                chunks.push(std::mem::replace(&mut chunk, Chunk::new(file)));
                 continue;
             }
-            Token::DoubleQuotedString(_) => report(
-                token.span.start,
-                "double quotes are not used in Flink SQL".to_owned(),
-                Some("write strings in single quotes and names in backticks"),
-            ),
-            Token::Word(word) if word.quote_style.is_none() && word.value.contains('$') => report(
-                token.span.start,
-                format!("a name with a $ needs backticks: `{}`", word.value),
-                None,
-            ),
+            Token::DoubleQuotedString(_) => {
+                chunk.sound = false;
+                report(
+                    token.span.start,
+                    "double quotes are not used in Flink SQL".to_owned(),
+                    Some("write strings in single quotes and names in backticks"),
+                );
+            }
+            Token::Word(word) if word.quote_style.is_none() && word.value.contains('$') => {
+                chunk.sound = false;
+                report(
+                    token.span.start,
+                    format!("a name with a $ needs backticks: `{}`", word.value),
+                    None,
+                );
+            }
             _ => {}
         }
-        chunk.push(token);
+        chunk.tokens.push(token);
     }
-    if !chunk.is_empty() {
-        chunks.push(chunk);
-    }
-    let mut kept = Vec::new();
-    for tokens in chunks {
-        match check_bounds(&tokens) {
-            Ok(()) => kept.push(Chunk {
-                file: file.to_owned(),
-                tokens,
-            }),
-            Err((location, message, hint)) => report(location, message, Some(hint)),
+    // What cannot be cut into words has no end.
+    chunk.sound &= whole;
+    chunks.push(chunk);
+    chunks.retain(|chunk| !chunk.tokens.is_empty());
+    for chunk in &mut chunks {
+        if let Err((location, message, hint)) = check_bounds(&chunk.tokens) {
+            chunk.sound = false;
+            report(location, message, Some(hint));
         }
     }
-    kept
+    chunks
 }
 
 fn check_bounds(tokens: &[TokenWithSpan]) -> Result<(), (Location, String, &'static str)> {

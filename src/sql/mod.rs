@@ -2,13 +2,14 @@
 //!
 //! The way: `lex` cuts files into statements with bounds; `statement`, `table`, `datatype` and `cursor` read what is
 //! our own grammar; `splice` rewrites tokens so that sqlparser reads the rest; `declare` and `options` say what
-//! tables mean; `query`, `from`, `window`, `aggregate` and `insert` make steps of them in a `scope` by `convert`ing
-//! expressions; `graph` keeps each step once.
+//! tables mean; `query`, `select`, `from`, `window`, `aggregate` and `insert` make steps of them in a `scope` by `convert`ing
+//! expressions and `call`s; `graph` keeps each step once.
 //!
 //! Invariants: all errors come at once, each with file, line, column and a remedy; what is not supported is refused
 //! by name and never ignored; arbitrary text does not panic. The order of statements and files does not matter.
 
 mod aggregate;
+mod call;
 mod convert;
 mod cursor;
 mod datatype;
@@ -23,6 +24,7 @@ mod options;
 mod planner;
 mod query;
 mod scope;
+mod select;
 mod splice;
 mod statement;
 mod table;
@@ -73,7 +75,7 @@ pub fn compile(
         let _ = planner.insert(insert);
     }
     if complete {
-        finish(&mut planner, &tables, &views, inserts.is_empty());
+        look_over(&mut planner, &tables, &views, inserts.is_empty());
     }
     let Planner {
         graph,
@@ -139,7 +141,7 @@ fn declared(statements: Vec<Statement>, problems: &mut Vec<Diagnostic>) -> Decla
 }
 
 /// What is left when all INSERTs are planned: views nobody uses, options without effect, tables nobody needs.
-fn finish(
+fn look_over(
     planner: &mut Planner<'_>,
     tables: &BTreeMap<String, TableDef>,
     views: &BTreeMap<String, ViewDef>,
@@ -148,8 +150,8 @@ fn finish(
     for (name, view) in views {
         if !planner.used.contains(name) {
             // It is checked all the same.
-            let planned = planner.view(view).ok();
-            planner.planned.insert(name.clone(), planned);
+            let relation = planner.view(view).ok();
+            planner.planned.insert(name.clone(), relation);
             warn(
                 planner,
                 &view.place,

@@ -34,6 +34,11 @@ enum Use {
     Both,
 }
 
+/// The column whose path an option gives.
+fn path_column(key: &str) -> Option<&str> {
+    key.strip_prefix("fields.")?.strip_suffix(".path")
+}
+
 /// The option that says where a column's value is in the payload.
 pub(super) fn path_key(column: &str) -> String {
     format!("fields.{column}.path")
@@ -56,11 +61,7 @@ impl Planner<'_> {
             if KNOWN.iter().any(|(known, _)| *known == option.key) {
                 continue;
             }
-            let column = option
-                .key
-                .strip_prefix("fields.")
-                .and_then(|rest| rest.strip_suffix(".path"));
-            if let Some(column) = column {
+            if let Some(column) = path_column(&option.key) {
                 if !table.columns.iter().any(|c| c.name.value == column) {
                     let known = table.columns.iter().map(|c| c.name.value.as_str());
                     let hint = match nearest(column, known) {
@@ -99,7 +100,7 @@ impl Planner<'_> {
             .unwrap_or_default();
         for option in &table.options {
             let known = KNOWN.iter().find(|(known, _)| *known == option.key);
-            let is_path = option.key.starts_with("fields.") && option.key.ends_with(".path");
+            let is_path = path_column(&option.key).is_some();
             if asked.contains(&option.key) || (known.is_none() && !is_path) {
                 continue;
             }
@@ -133,7 +134,12 @@ impl Planner<'_> {
         example: &str,
     ) -> Option<&'t OptionDef> {
         let found = self.option(table, key);
-        if found.is_none() {
+        // Who misspells the option is told so, once.
+        let misspelt = table.options.iter().any(|option| {
+            !KNOWN.iter().any(|(known, _)| *known == option.key)
+                && nearest(&option.key, [key]).is_some()
+        });
+        if found.is_none() && !misspelt {
             self.report(Diagnostic {
                 place: table.place.clone(),
                 message: format!("the table {} has no option '{key}'", table.name.value),

@@ -144,16 +144,14 @@ impl Scope {
             .join(".");
         let visible = || self.columns.iter().filter(|c| !c.hidden);
         let last = names.last().map_or("", |n| n.value.as_str());
-        let hint = match nearest(last, visible().map(|c| c.column.name.as_str())) {
-            Some(near) => format!("did you mean {near}?"),
-            None => {
-                let known: Vec<&str> = visible().map(|c| c.column.name.as_str()).take(12).collect();
-                if known.is_empty() {
-                    "there are no columns here".to_owned()
-                } else {
-                    format!("the columns are {}", known.join(", "))
-                }
-            }
+        let names = || visible().map(|c| c.column.name.as_str());
+        let hint = if let Some(near) = nearest(last, names()) {
+            format!("did you mean {near}?")
+        } else if names().next().is_none() {
+            "there are no columns here".to_owned()
+        } else {
+            let known: Vec<&str> = names().take(12).collect();
+            format!("the columns are {}", known.join(", "))
         };
         ResolveError {
             message: format!("there is no column {text}"),

@@ -59,6 +59,8 @@ pub(super) fn query(file: &str, tokens: &[TokenWithSpan]) -> Result<Parsed<Query
 
 /// Parses an expression.
 pub(super) fn expr(file: &str, tokens: &[TokenWithSpan]) -> Result<Parsed<Expr>, Diagnostic> {
+    // A closure, because the method itself is tied to one lifetime.
+    #[allow(clippy::redundant_closure_for_method_calls)]
     parse(file, tokens, |parser| parser.parse_expr())
 }
 
@@ -68,14 +70,18 @@ fn parse<T>(
     read: impl FnOnce(&mut Parser<'_>) -> Result<T, ParserError>,
 ) -> Result<Parsed<T>, Diagnostic> {
     let (spliced, types) = splice(file, tokens)?;
-    let end = tokens
-        .last()
-        .map_or(Location { line: 1, column: 1 }, |token| token.span.end);
     let mut parser = Parser::new(&Flink)
         .with_recursion_limit(RECURSION)
         .with_tokens_with_locations(spliced);
-    let ast = read(&mut parser).map_err(|error| explain(file, &error, end))?;
+    let ast = read(&mut parser).map_err(|error| explain(file, &error, tokens))?;
     let next = parser.peek_token();
+    if is_word(&next, "MATCH_RECOGNIZE") {
+        return Err(Diagnostic {
+            place: place(file, next.span.start),
+            message: "MATCH_RECOGNIZE is not supported yet".to_owned(),
+            hint: Some("use windows and filters".to_owned()),
+        });
+    }
     if next.token != Token::EOF {
         return Err(Diagnostic {
             place: place(file, next.span.start),
@@ -90,7 +96,7 @@ fn parse<T>(
 }
 
 /// An error of sqlparser as one of ours: its place stands in its text.
-fn explain(file: &str, error: &ParserError, end: Location) -> Diagnostic {
+fn explain(file: &str, error: &ParserError, tokens: &[TokenWithSpan]) -> Diagnostic {
     let text = match error {
         ParserError::ParserError(text) | ParserError::TokenizerError(text) => text.as_str(),
         ParserError::RecursionLimitExceeded => "the statement is nested too deeply",
@@ -105,11 +111,22 @@ fn explain(file: &str, error: &ParserError, end: Location) -> Diagnostic {
             },
         ))
     }) {
+        // SELECT a, FROM t: sqlparser takes FROM for a name and gives the place of what follows it.
+        Some((message, location)) if message.starts_with("Expected an expression, found") => {
+            let before = tokens.iter().rev().find(|t| t.span.start < location);
+            (message, before.map_or(location, |t| t.span.start))
+        }
         Some((message, location)) if location.line > 0 => (message, location),
-        _ => (text, end),
+        _ => (
+            text,
+            tokens
+                .last()
+                .map_or(Location { line: 1, column: 1 }, |t| t.span.end),
+        ),
     };
     let message = message
         .replace("Expected: ", "expected ")
+        .replace("Expected ", "expected ")
         .replace("found: EOF", "found the end of the statement")
         .replace("found: ", "found ")
         .replace(TABLE, "TABLE")

@@ -78,6 +78,10 @@ pub(super) fn parse(
             continue;
         }
         let declared = declared_name(cursor.clone());
+        if !chunk.sound {
+            broken.extend(declared);
+            continue;
+        }
         match statement(&mut cursor) {
             Ok(statement) => statements.push(statement),
             Err(problem) => {

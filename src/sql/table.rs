@@ -42,6 +42,8 @@ pub(super) struct ColumnDef {
 }
 
 /// What a column is.
+// A table has few columns: their size does not matter.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug)]
 pub(super) enum ColumnKind {
     /// In the payload.

@@ -404,14 +404,11 @@ impl Planner<'_> {
             window_types,
             ..
         } = grouping;
-        let (window, time) = match relation.pending {
-            Some(pending) => pending,
-            // The window columns of a row stand together: check_window has seen start and end.
-            None => {
-                let (start, end) = (start.unwrap_or_default(), end.unwrap_or_default());
-                (Window::Attached { start, end }, time.unwrap_or(end))
-            }
-        };
+        let (window, time) = relation.pending.unwrap_or_else(|| {
+            // check_window has seen both.
+            let (start, end) = (start.unwrap_or_default(), end.unwrap_or_default());
+            (Window::Attached { start, end }, time.unwrap_or(end))
+        });
         let mut columns: Vec<(Column, Role)> = Vec::new();
         for (i, key) in keys.iter().enumerate() {
             let name = match key.expr {

@@ -1,53 +1,6 @@
-//! SQL files, their plans, and what is wrong with them.
+//! What SQL becomes: plans, fingerprints, warnings.
 
 use super::*;
-use crate::plan::explain;
-
-const READINGS: &str = "CREATE TABLE readings (
-  device STRING METADATA FROM 'topic[1]',
-  temp DOUBLE,
-  n INT,
-  ts TIMESTAMP(3),
-  WATERMARK FOR ts AS ts - INTERVAL '5' SECOND
-) WITH ('connector' = 'mqtt', 'topic' = 'sensors/+/data', 'format' = 'json');
-";
-const OUT: &str = "CREATE TABLE out (device STRING, v DOUBLE) WITH ('connector' = 'print');
-";
-
-fn catalog() -> Catalog {
-    Catalog {
-        connections: vec!["default".to_owned()],
-    }
-}
-
-fn files(text: &str) -> Vec<(String, String)> {
-    vec![("a.sql".to_owned(), text.to_owned())]
-}
-
-fn plan(text: &str) -> (Plan, Vec<String>) {
-    match compile(&files(text), &catalog()) {
-        Ok((plan, warnings)) => (plan, warnings.iter().map(ToString::to_string).collect()),
-        Err(problems) => panic!(
-            "{}",
-            problems
-                .iter()
-                .map(|p| format!("{p}\n"))
-                .collect::<String>()
-        ),
-    }
-}
-
-fn errors(text: &str) -> Vec<String> {
-    match compile(&files(text), &catalog()) {
-        Ok((plan, _)) => panic!("accepted:\n{}", explain(&plan)),
-        Err(problems) => problems.iter().map(ToString::to_string).collect(),
-    }
-}
-
-/// What is wrong with a query on `readings`, which begins in line 9.
-fn query_errors(query: &str) -> Vec<String> {
-    errors(&format!("{READINGS}{OUT}{query}"))
-}
 
 #[test]
 fn a_filter_becomes_a_plan() {
@@ -312,5 +265,51 @@ sink o to file 'out.jsonl'  -- INSERT o at a.sql:3:22
       └─ filter (NOT (v IS NULL))
          └─ [1] (shared, see above)
 "
+    );
+}
+
+#[test]
+fn warnings_say_what_may_go_wrong() {
+    let (_, warnings) = plan(
+        "CREATE TABLE t (v INT) WITH ('connector'='mqtt','topic'='a/+','format'='json');
+         CREATE TABLE unused (v INT) WITH ('connector'='print');
+         CREATE TABLE o (v INT, ts TIMESTAMP(3), WATERMARK FOR ts AS ts) WITH ('connector'='print');
+         INSERT INTO o (v) SELECT v FROM t;",
+    );
+    assert_eq!(
+        warnings,
+        [
+            "a.sql:1:14: t reads many topics, and no column says which one a row came from (add a column: device STRING METADATA FROM 'topic[1]')",
+            "a.sql:2:23: the table unused is not used (remove it, or read or write it in an INSERT)",
+            "a.sql:3:64: the watermark of o has no effect: the table is only written (remove it)",
+        ]
+    );
+}
+
+#[test]
+fn connections_are_found_by_name() {
+    let text = files(
+        "CREATE TABLE t (v INT) WITH ('connector'='mqtt','topic'='a','format'='json');
+         CREATE TABLE o (v INT) WITH ('connector'='mqtt','topic'='b','format'='json');
+         INSERT INTO o SELECT v FROM t;",
+    );
+    let of = |names: &[&str]| {
+        compile(
+            &text,
+            &Catalog {
+                connections: names.iter().map(ToString::to_string).collect(),
+            },
+        )
+    };
+    assert!(of(&["x"]).is_ok());
+    assert!(of(&["source", "upstream", "other"]).is_ok());
+    let problems = of(&["a", "b"]).unwrap_err();
+    assert_eq!(
+        problems[0].to_string(),
+        "a.sql:1:14: the table t does not say which connection it uses (add 'connection' = '…': the connections are a, b)"
+    );
+    assert_eq!(
+        of(&[]).unwrap_err()[0].message,
+        "there is no connection to a broker"
     );
 }

@@ -1,0 +1,251 @@
+//! Calls: functions, casts, and what is said to forms that are not supported.
+
+use sqlparser::ast::{
+    CastKind, CeilFloorKind, DataType, DateTimeField, Expr as Ast, Function, FunctionArg,
+    FunctionArgExpr, FunctionArgumentList, FunctionArguments,
+};
+
+use crate::expr::{ResolveError, Typed, call};
+use crate::plan::Diagnostic;
+use crate::types::{Type, Value};
+
+use super::aggregate;
+use super::convert::{Converted, Converter, plain_name};
+use super::splice;
+
+impl Converter<'_> {
+    pub(super) fn cast(
+        &mut self,
+        kind: &CastKind,
+        expr: &Ast,
+        ty: &DataType,
+        ast: &Ast,
+    ) -> Converted {
+        let try_ = match kind {
+            CastKind::Cast => false,
+            CastKind::TryCast => true,
+            _ => {
+                return Err(self.blame(
+                    ast,
+                    ResolveError::hinted("this cast is not supported", "write CAST(x AS type)"),
+                ));
+            }
+        };
+        let DataType::Custom(name, _) = ty else {
+            return Err(self.blame(
+                ast,
+                ResolveError::hinted("this cast is not supported", "write CAST(x AS type)"),
+            ));
+        };
+        let Some(written) = plain_name(name)
+            .and_then(|name| self.types.get(name))
+            .cloned()
+        else {
+            return Err(self.blame(ast, ResolveError::new("the type of this cast is not known")));
+        };
+        let value = self.convert(expr)?;
+        let cast = self.checked(ast, value.cast(&written.ty, try_))?;
+        match written.length {
+            None => Ok(cast),
+            Some(length) if written.ty == Type::String && !written.padded => {
+                let length = Typed::literal(Value::Int(length as i64), Type::BigInt);
+                self.checked(ast, call("LEFT", vec![cast, length]))
+            }
+            Some(_) => Err(self.blame(
+                ast,
+                ResolveError::hinted(
+                    "a cast to CHAR(n), BINARY(n) or VARBINARY(n) is not supported",
+                    "cast to STRING or BYTES",
+                ),
+            )),
+        }
+    }
+
+    pub(super) fn ceil_floor(
+        &mut self,
+        name: &str,
+        expr: &Ast,
+        field: &CeilFloorKind,
+        ast: &Ast,
+    ) -> Converted {
+        let value = self.convert(expr)?;
+        match field {
+            CeilFloorKind::DateTimeField(DateTimeField::NoDateTime) => {
+                self.checked(ast, call(name, vec![value]))
+            }
+            CeilFloorKind::DateTimeField(unit) => self.checked(
+                ast,
+                call(
+                    &format!("${name}"),
+                    vec![Typed::string(&unit.to_string()), value],
+                ),
+            ),
+            CeilFloorKind::Scale(_) => Err(self.blame(
+                ast,
+                ResolveError::hinted(format!("{name} takes one number"), "use ROUND(x, digits)"),
+            )),
+        }
+    }
+
+    pub(super) fn function(&mut self, function: &Function, ast: &Ast) -> Converted {
+        let Some(name) = plain_name(&function.name) else {
+            return Err(self.blame(ast, ResolveError::new("functions of catalogs do not exist")));
+        };
+        if function.over.is_some() {
+            return Err(self.blame(
+                ast,
+                ResolveError::hinted(
+                    "OVER is not supported yet",
+                    "use a window: GROUP BY over TUMBLE or HOP",
+                ),
+            ));
+        }
+        if aggregate::is_aggregate(name) {
+            return self.aggregate(name, function, ast);
+        }
+        for (given, clause) in [
+            (function.filter.is_some(), "FILTER"),
+            (!function.within_group.is_empty(), "WITHIN GROUP"),
+            (function.null_treatment.is_some(), "IGNORE NULLS"),
+        ] {
+            if given {
+                return Err(self.blame(
+                    ast,
+                    ResolveError::new(format!(
+                        "{clause} belongs to an aggregate, and {name} is none"
+                    )),
+                ));
+            }
+        }
+        let list = self.arguments(function, ast)?;
+        if list.duplicate_treatment.is_some() || !list.clauses.is_empty() {
+            return Err(self.blame(ast, ResolveError::new(format!("{name} takes only values"))));
+        }
+        let mut args = Vec::with_capacity(list.args.len());
+        let takes_unit = ["TIMESTAMPADD", "TIMESTAMPDIFF"]
+            .iter()
+            .any(|f| f.eq_ignore_ascii_case(name));
+        for (i, arg) in list.args.iter().enumerate() {
+            match arg {
+                FunctionArg::Unnamed(FunctionArgExpr::Expr(Ast::Identifier(unit)))
+                    if takes_unit && i == 0 =>
+                {
+                    args.push(Typed::string(&unit.value));
+                }
+                FunctionArg::Unnamed(FunctionArgExpr::Expr(arg)) => args.push(self.convert(arg)?),
+                _ => {
+                    return Err(self.blame(
+                        ast,
+                        ResolveError::hinted(
+                            format!("{name} takes only values"),
+                            "write the arguments without names and *",
+                        ),
+                    ));
+                }
+            }
+        }
+        let result = match name.to_ascii_uppercase().as_str() {
+            "ROW" => {
+                let fields = args
+                    .into_iter()
+                    .enumerate()
+                    .map(|(i, arg)| (format!("EXPR${i}").into(), arg));
+                Ok(Typed::row(fields.collect()))
+            }
+            _ if name == splice::MAP => Typed::map(args),
+            _ if name == splice::TABLE => Err(ResolveError::hinted(
+                "TABLE t is an argument of a window function in FROM",
+                "write FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' MINUTE))",
+            )),
+            "TUMBLE" | "HOP" | "CUMULATE" | "SESSION" | "TUMBLE_START" | "TUMBLE_END"
+            | "HOP_START" | "HOP_END" => Err(ResolveError::hinted(
+                format!(
+                    "{} in GROUP BY or SELECT is the old form of a window",
+                    name.to_ascii_uppercase()
+                ),
+                "write FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' MINUTE)) GROUP BY window_start, window_end",
+            )),
+            "PROCTIME" => Err(ResolveError::hinted(
+                "PROCTIME() is not supported",
+                "declare a column: arrived TIMESTAMP_LTZ(3) METADATA FROM 'timestamp'",
+            )),
+            _ => call(name, args),
+        };
+        self.checked(ast, result)
+    }
+
+    fn aggregate(&mut self, name: &str, function: &Function, ast: &Ast) -> Converted {
+        let Some(mut grouping) = self.grouping.take() else {
+            return Err(self.blame(
+                ast,
+                ResolveError::hinted(
+                    format!(
+                        "the aggregate {} cannot stand here",
+                        name.to_ascii_uppercase()
+                    ),
+                    "aggregates stand in SELECT and HAVING, and not inside of each other",
+                ),
+            ));
+        };
+        let result = aggregate::convert(self, &mut grouping, name, function, ast);
+        self.grouping = Some(grouping);
+        result
+    }
+
+    /// The arguments of a call.
+    pub(super) fn arguments<'f>(
+        &self,
+        function: &'f Function,
+        ast: &Ast,
+    ) -> Result<&'f FunctionArgumentList, Diagnostic> {
+        static NONE: FunctionArgumentList = FunctionArgumentList {
+            duplicate_treatment: None,
+            args: Vec::new(),
+            clauses: Vec::new(),
+        };
+        match &function.args {
+            FunctionArguments::List(list) => Ok(list),
+            FunctionArguments::None => Ok(&NONE),
+            FunctionArguments::Subquery(_) => Err(self.blame(
+                ast,
+                ResolveError::new("a query as an argument is not supported"),
+            )),
+        }
+    }
+}
+
+/// What is said to a form that is not supported.
+pub(super) fn refusal(ast: &Ast) -> ResolveError {
+    let (what, hint) = match ast {
+        Ast::Subquery(_) | Ast::Exists { .. } | Ast::InSubquery { .. } => (
+            "a query inside of an expression",
+            "join the tables in FROM, or write the values into IN (…)",
+        ),
+        Ast::ILike { .. } => ("ILIKE", "write LOWER(x) LIKE '…'"),
+        Ast::SimilarTo { .. } | Ast::RLike { .. } => ("SIMILAR TO", "write REGEXP(x, 'pattern')"),
+        Ast::AtTimeZone { .. } => (
+            "AT TIME ZONE",
+            "times are in UTC; move them with + INTERVAL '1' HOUR",
+        ),
+        Ast::Tuple(_) => ("a list of values in parentheses", "write ROW(a, b)"),
+        Ast::Overlay { .. } => ("OVERLAY", "write CONCAT(LEFT(x, n), y, SUBSTRING(x, m))"),
+        Ast::Wildcard(_) | Ast::QualifiedWildcard(..) => ("*", "name the columns"),
+        Ast::Map(_) | Ast::Dictionary(_) | Ast::Struct { .. } => {
+            ("this constructor", "write ROW(…), ARRAY[…] or MAP[…]")
+        }
+        Ast::Convert { .. } => ("CONVERT", "write CAST(x AS type)"),
+        Ast::IsJson { .. } | Ast::JsonAccess { .. } => (
+            "this JSON expression",
+            "declare the columns, or set 'fields.<column>.path'",
+        ),
+        Ast::GroupingSets(_) | Ast::Cube(_) | Ast::Rollup(_) => (
+            "GROUPING SETS",
+            "write one query for each, joined by UNION ALL",
+        ),
+        _ => (
+            "this expression",
+            "see the list of functions and operators in the documentation",
+        ),
+    };
+    ResolveError::hinted(format!("{what} is not supported"), hint)
+}

@@ -1,0 +1,403 @@
+//! SELECT: filter, group, project.
+
+use compact_str::CompactString;
+use sqlparser::ast::{
+    Expr as Ast, GroupByExpr, Ident, Select, SelectItem, SelectItemQualifiedWildcardKind, Spanned,
+    WildcardAdditionalOptions,
+};
+
+use crate::expr::{Expr, Typed};
+use crate::plan::Operator;
+use crate::types::{Column, Schema, Type};
+
+use super::aggregate::{Grouping, contains_aggregate};
+use super::planner::{Failed, Home, Planned, Planner, Relation};
+use super::scope::{Role, Scope};
+
+/// An output column of a SELECT.
+struct Output {
+    /// Its name.
+    name: CompactString,
+    /// Its value.
+    value: Typed,
+    /// Whether it carries time.
+    rowtime: bool,
+    /// What it is of a window.
+    role: Role,
+}
+
+impl Planner<'_> {
+    /// The rows of a SELECT.
+    pub(super) fn select(&mut self, home: &Home<'_>, select: &Select) -> Planned<Relation> {
+        self.refuse_clauses(home, select)?;
+        let mut relation = self.from(home, &select.from, select.select_token.0.span.start)?;
+        if let Some(predicate) = &select.selection {
+            let predicate = self.convert_predicate(home, &relation.scope, predicate, "WHERE")?;
+            relation = self.filtered(home, relation, predicate.expr);
+        }
+        let keys = match &select.group_by {
+            GroupByExpr::Expressions(keys, modifiers) if modifiers.is_empty() => keys.as_slice(),
+            _ => {
+                return Err(self.refuse(
+                    home,
+                    select.group_by.span().start,
+                    "this form of GROUP BY is not supported",
+                    "name the columns to group by",
+                ));
+            }
+        };
+        let aggregated = select.projection.iter().any(|item| match item {
+            SelectItem::UnnamedExpr(ast) | SelectItem::ExprWithAlias { expr: ast, .. } => {
+                contains_aggregate(ast)
+            }
+            _ => false,
+        });
+        if !keys.is_empty() || aggregated || select.having.as_ref().is_some_and(contains_aggregate)
+        {
+            return self.grouped(home, select, relation, keys);
+        }
+        if let Some(having) = &select.having {
+            return Err(self.refuse(
+                home,
+                having.span().start,
+                "HAVING needs GROUP BY",
+                "write WHERE",
+            ));
+        }
+        self.projected(home, select, relation)
+    }
+
+    /// A filter; below a window that is not assigned yet where that is possible.
+    pub(super) fn filtered(
+        &mut self,
+        home: &Home<'_>,
+        relation: Relation,
+        predicate: Expr,
+    ) -> Relation {
+        let width = self.graph.node(relation.node).schema.len();
+        let mut below = true;
+        predicate.for_each_column(&mut |column| below &= column < width);
+        let mut relation = if below {
+            relation
+        } else {
+            self.settled(home, relation)
+        };
+        self.step(home, &mut relation, Operator::Filter { predicate });
+        relation
+    }
+
+    fn projected(
+        &mut self,
+        home: &Home<'_>,
+        select: &Select,
+        relation: Relation,
+    ) -> Planned<Relation> {
+        let (outputs, _) = self.outputs(home, select, &relation.scope, None)?;
+        let identity = outputs.len() == relation.scope.columns.len()
+            && outputs
+                .iter()
+                .enumerate()
+                .all(|(i, output)| output.value.expr == Expr::Column(i));
+        if identity {
+            let mut relation = relation;
+            for (column, output) in relation.scope.columns.iter_mut().zip(outputs) {
+                column.column.name = output.name;
+                column.relation = None;
+            }
+            return Ok(relation);
+        }
+        let relation = self.settled(home, relation);
+        Ok(self.project_outputs(home, &relation, outputs))
+    }
+
+    fn project_outputs(
+        &mut self,
+        home: &Home<'_>,
+        relation: &Relation,
+        outputs: Vec<Output>,
+    ) -> Relation {
+        let roles: Vec<Role> = outputs.iter().map(|o| o.role).collect();
+        let (mut exprs, mut columns) = (Vec::new(), Vec::new());
+        for output in outputs {
+            exprs.push(output.value.expr);
+            columns.push(Column {
+                name: output.name,
+                ty: output.value.ty,
+                nullable: output.value.nullable,
+                rowtime: output.rowtime,
+            });
+        }
+        self.project(home, relation, exprs, Schema::new(columns), &roles)
+    }
+
+    fn grouped(
+        &mut self,
+        home: &Home<'_>,
+        select: &Select,
+        relation: Relation,
+        keys: &[Ast],
+    ) -> Planned<Relation> {
+        let mut plain = Vec::new();
+        let mut roles = Vec::new();
+        let mut failed = None;
+        for key in keys {
+            match self.group_key(home, &relation.scope, key) {
+                Ok((key, Role::None)) if !plain.contains(&key) => plain.push(key),
+                Ok((_, Role::None)) => {}
+                Ok((_, role)) => roles.push(role),
+                Err(e) => failed = Some(e),
+            }
+        }
+        if let Some(failed) = failed {
+            return Err(failed);
+        }
+        let location = keys
+            .first()
+            .map_or(select.select_token.0.span.start, |key| key.span().start);
+        self.check_window(home, &relation.scope, &roles, location, keys.is_empty())?;
+        let grouping = Grouping::new(plain, &relation.scope);
+        // SELECT and HAVING say what is aggregated; so they are converted before the step is made.
+        let (outputs, grouping) = self.outputs(home, select, &relation.scope, Some(grouping))?;
+        let Some(grouping) = grouping else {
+            return Err(Failed);
+        };
+        let (having, grouping) = match &select.having {
+            Some(ast) => {
+                let (value, grouping) = self.convert_in(home, &relation.scope, Some(grouping), ast);
+                let value = value?;
+                self.want_bool(home, &value, ast, "HAVING")?;
+                (Some(value), grouping.ok_or(Failed)?)
+            }
+            None => (None, grouping),
+        };
+        let outputs: Vec<Output> = outputs
+            .into_iter()
+            .map(|o| Output {
+                value: grouping.placed(o.value),
+                ..o
+            })
+            .collect();
+        let having = having.map(|value| grouping.placed(value).expr);
+        let mut result = self.aggregated(home, relation, grouping);
+        if let Some(predicate) = having {
+            self.step(home, &mut result, Operator::Filter { predicate });
+        }
+        Ok(self.project_outputs(home, &result, outputs))
+    }
+
+    fn group_key(&mut self, home: &Home<'_>, scope: &Scope, key: &Ast) -> Planned<(Typed, Role)> {
+        if matches!(key, Ast::Value(_)) {
+            return Err(self.refuse(
+                home,
+                key.span().start,
+                "GROUP BY a constant groups nothing",
+                "name the column instead of its number",
+            ));
+        }
+        let typed = self.convert(home, scope, key)?;
+        if matches!(typed.ty, Type::Map(..)) {
+            return Err(self.refuse(
+                home,
+                key.span().start,
+                "a MAP cannot be grouped by",
+                "group by one of its values: m['key']",
+            ));
+        }
+        let role = match typed.expr {
+            Expr::Column(at) => scope.columns[at].role,
+            _ => Role::None,
+        };
+        Ok((typed, role))
+    }
+
+    /// The output columns of a SELECT; all that is wrong with them is reported at once.
+    fn outputs(
+        &mut self,
+        home: &Home<'_>,
+        select: &Select,
+        scope: &Scope,
+        mut grouping: Option<Grouping>,
+    ) -> Planned<(Vec<Output>, Option<Grouping>)> {
+        let mut outputs = Vec::new();
+        let mut failed = None;
+        for item in &select.projection {
+            let (ast, alias) = match item {
+                SelectItem::UnnamedExpr(ast) => (ast, None),
+                SelectItem::ExprWithAlias { expr, alias } => (expr, Some(alias)),
+                other => {
+                    if grouping.is_some() {
+                        let location = other.span().start;
+                        failed = Some(self.refuse(
+                            home,
+                            location,
+                            "* cannot stand in a query with GROUP BY",
+                            "name the keys and aggregates",
+                        ));
+                    } else if let Err(e) = self.wildcard(home, scope, other, &mut outputs) {
+                        failed = Some(e);
+                    }
+                    continue;
+                }
+            };
+            let (value, after) = self.convert_in(home, scope, grouping, ast);
+            grouping = after;
+            match value {
+                Ok(value) => {
+                    let name = output_name(ast, alias, outputs.len());
+                    outputs.push(output(scope, grouping.as_ref(), name, value));
+                }
+                Err(e) => failed = Some(e),
+            }
+        }
+        match failed {
+            Some(failed) => Err(failed),
+            None => Ok((outputs, grouping)),
+        }
+    }
+
+    fn wildcard(
+        &mut self,
+        home: &Home<'_>,
+        scope: &Scope,
+        item: &SelectItem,
+        outputs: &mut Vec<Output>,
+    ) -> Planned<()> {
+        let (relation, options) = match item {
+            SelectItem::Wildcard(options) => (None, options),
+            SelectItem::QualifiedWildcard(
+                SelectItemQualifiedWildcardKind::ObjectName(name),
+                options,
+            ) => (super::convert::plain_name(name), options),
+            other => {
+                return Err(self.refuse(
+                    home,
+                    other.span().start,
+                    "this form of SELECT is not supported",
+                    "name the columns",
+                ));
+            }
+        };
+        let bare = WildcardAdditionalOptions {
+            wildcard_token: options.wildcard_token.clone(),
+            ..Default::default()
+        };
+        if *options != bare {
+            return Err(self.refuse(
+                home,
+                item.span().start,
+                "EXCEPT, REPLACE and RENAME of * are not supported",
+                "name the columns",
+            ));
+        }
+        let before = outputs.len();
+        for (i, column) in scope.columns.iter().enumerate() {
+            let wanted = relation.is_none_or(|name| {
+                column
+                    .relation
+                    .as_deref()
+                    .is_some_and(|r| r.eq_ignore_ascii_case(name))
+            });
+            if wanted && !column.hidden {
+                outputs.push(output(
+                    scope,
+                    None,
+                    column.column.name.clone(),
+                    scope.typed(i),
+                ));
+            }
+        }
+        if outputs.len() == before {
+            let name = relation.unwrap_or("*");
+            return Err(self.refuse(
+                home,
+                item.span().start,
+                format!("there is no table {name} in FROM"),
+                "use the alias if it has one",
+            ));
+        }
+        Ok(())
+    }
+
+    fn refuse_clauses(&mut self, home: &Home<'_>, select: &Select) -> Planned<()> {
+        let start = select.select_token.0.span.start;
+        for (given, what, hint) in [
+            (
+                select.distinct.is_some(),
+                "SELECT DISTINCT",
+                "group by the columns over a window: GROUP BY a, window_start, window_end",
+            ),
+            (
+                select.top.is_some(),
+                "TOP",
+                "a stream has no end: filter with WHERE",
+            ),
+            (
+                select.into.is_some(),
+                "SELECT INTO",
+                "write INSERT INTO table SELECT …",
+            ),
+            (
+                !select.lateral_views.is_empty(),
+                "LATERAL VIEW",
+                "write CROSS JOIN UNNEST(array) AS t (column)",
+            ),
+            (select.prewhere.is_some(), "PREWHERE", "write WHERE"),
+            (!select.connect_by.is_empty(), "CONNECT BY", "remove it"),
+            (
+                !select.cluster_by.is_empty()
+                    || !select.distribute_by.is_empty()
+                    || !select.sort_by.is_empty(),
+                "CLUSTER BY",
+                "remove it",
+            ),
+            (
+                !select.named_window.is_empty(),
+                "WINDOW",
+                "use a window function: FROM TABLE(TUMBLE(…))",
+            ),
+            (
+                select.qualify.is_some(),
+                "QUALIFY",
+                "filter in an outer query",
+            ),
+            (
+                select.value_table_mode.is_some()
+                    || select.select_modifiers.is_some()
+                    || select.exclude.is_some(),
+                "this form of SELECT",
+                "name the columns",
+            ),
+        ] {
+            if given {
+                return Err(self.refuse(home, start, format!("{what} is not supported yet"), hint));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn output(scope: &Scope, grouping: Option<&Grouping>, name: CompactString, value: Typed) -> Output {
+    let (role, rowtime) = match (&value.expr, grouping) {
+        (Expr::Column(at), None) => (scope.columns[*at].role, scope.columns[*at].column.rowtime),
+        (Expr::Column(at), Some(grouping)) => grouping.role(*at),
+        _ => (Role::None, false),
+    };
+    Output {
+        name,
+        value,
+        rowtime,
+        role,
+    }
+}
+
+/// The name of an output column: its alias, the column it is, or Flink's `EXPR$n`.
+fn output_name(ast: &Ast, alias: Option<&Ident>, position: usize) -> CompactString {
+    match (alias, ast) {
+        (Some(alias), _) => CompactString::from(&alias.value),
+        (None, Ast::Identifier(name)) => CompactString::from(&name.value),
+        (None, Ast::CompoundIdentifier(names)) => names
+            .last()
+            .map_or_else(CompactString::default, |n| CompactString::from(&n.value)),
+        _ => CompactString::from(format!("EXPR${position}")),
+    }
+}
