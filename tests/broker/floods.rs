@@ -99,3 +99,58 @@ fn what_a_flood_loses_is_counted() {
         "a flood does not cost the connection"
     );
 }
+
+/// Garbage faster than the disk takes dead letters: what waits to be committed has a bound, and the newest are kept.
+#[test]
+#[ignore = "needs mosquitto; run by .ci/run"]
+fn a_flood_of_garbage_does_not_fill_the_memory() {
+    const COUNT: u64 = 400;
+    const MIB: u64 = 1 << 20;
+    let site = Mosquitto::start("");
+    let upstream = Mosquitto::start("");
+    let collector = Collector::start(upstream.port(), "#");
+    let deployment = Deployment::new(&Setup {
+        site: site.port(),
+        upstream: upstream.port(),
+        site_options: "",
+        upstream_options: "",
+        // Long enough for all of it to come within one epoch.
+        settings: "commit.interval = \"10s\"\ndead_letters.limit = \"8MB\"",
+        sql: SQL,
+    });
+    let mut headwater = deployment.start();
+    headwater.wait_subscribed();
+    let garbage = vec![b'x'; 900_000];
+    let mut publisher = Publisher::connect(site.port()).expect("the broker is up");
+    for _ in 0..COUNT {
+        publisher
+            .send_qos0("fast", &garbage)
+            .expect("the broker is up");
+    }
+    publisher
+        .send_qos0("fast", br#"{"n":1}"#)
+        .expect("the broker is up");
+    publisher.flush().expect("the broker is up");
+    wait_until(
+        "a good one behind them arrives or is counted",
+        Duration::from_secs(60),
+        || {
+            let _ = publisher.send_qos0("fast", br#"{"n":2}"#);
+            let _ = publisher.flush();
+            collector.len() > 0
+        },
+    );
+    let (_, highest) = headwater.memory();
+    headwater.terminate(Duration::from_secs(5));
+    let broken = headwater.discards("invalid_json");
+    let dropped = headwater.discards("qos0_overflow");
+    println!(
+        "{COUNT} times 900 kB: {broken} rejected, {dropped} dropped; {highest} bytes resident at the most"
+    );
+    assert!(broken + dropped >= COUNT, "each is counted");
+    assert!(
+        highest < 96 * MIB,
+        "{highest} bytes resident at the most"
+    );
+    assert!(deployment.dead_letters().len() < 10, "they have a limit");
+}

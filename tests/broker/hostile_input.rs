@@ -65,6 +65,14 @@ fn what_cannot_be_used_is_kept_and_can_be_sent_again() {
             "deep in an unread field",
             format!(r#"{{"z":{}"#, "[".repeat(10_000)).into_bytes(),
         ),
+        (
+            "half a million deep",
+            format!(r#"{{"z":{}1"#, "[".repeat(500_000)).into_bytes(),
+        ),
+        (
+            "half a million deep where a number belongs",
+            format!(r#"{{"n":{}}}"#, "[".repeat(250_000) + &"]".repeat(250_000)).into_bytes(),
+        ),
         ("a megabyte", large(1_000_000)),
         ("of another type", br#"{"n":7,"v":"twelve"}"#.to_vec()),
         ("no number", br#"{"v":1}"#.to_vec()),
@@ -114,13 +122,13 @@ fn what_cannot_be_used_is_kept_and_can_be_sent_again() {
         hostile.len(),
         "each of them is a dead letter, in order"
     );
-    assert_eq!(letters[10]["reason"], "too_large");
+    assert_eq!(letters[12]["reason"], "too_large");
 
     // While it runs: show one, remove one.
     let id = |at: usize| letters[at]["id"].to_string();
     assert!(
         deployment
-            .say(&["dead-letters", "show", &id(11)])
+            .say(&["dead-letters", "show", &id(13)])
             .contains("twelve")
     );
     deployment.say(&["dead-letters", "purge", &id(0)]);
@@ -137,14 +145,14 @@ fn what_cannot_be_used_is_kept_and_can_be_sent_again() {
     );
     assert!(
         deployment
-            .say(&["dead-letters", "show", &id(11)])
+            .say(&["dead-letters", "show", &id(13)])
             .contains("twelve")
     );
     deployment.say(&["dead-letters", "purge", &id(1)]);
     assert_eq!(deployment.dead_letters().len(), hostile.len() - 2);
     assert!(
         !deployment
-            .command(&["dead-letters", "replay", &id(11)])
+            .command(&["dead-letters", "replay", &id(13)])
             .status
             .success(),
         "nobody would process it"
@@ -156,7 +164,7 @@ fn what_cannot_be_used_is_kept_and_can_be_sent_again() {
     deployment.configure(&setup);
     let mut headwater = deployment.start();
     headwater.wait_connected();
-    deployment.say(&["dead-letters", "replay", &id(11)]);
+    deployment.say(&["dead-letters", "replay", &id(13)]);
     wait_until("the row comes", PATIENCE, || {
         rows(&collector).contains_key(&7)
     });
@@ -165,7 +173,7 @@ fn what_cannot_be_used_is_kept_and_can_be_sent_again() {
     });
     assert!(
         !deployment
-            .command(&["dead-letters", "replay", &id(11)])
+            .command(&["dead-letters", "replay", &id(13)])
             .status
             .success(),
         "it cannot be sent twice"
