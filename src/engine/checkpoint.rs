@@ -113,6 +113,11 @@ impl Engine {
         self.changed
             || !self.output.dead.is_empty()
             || self.output.outboxes.iter().any(super::Outbox::has_changes)
+            || self
+                .output
+                .outboxes
+                .iter()
+                .any(|outbox| outbox.has_expired(self.wall_floor.as_micros()))
     }
 
     /// Ends the epoch.
@@ -138,7 +143,10 @@ impl Engine {
             meta: self.meta(),
             outbox_append: append,
             outbox_remove: remove,
-            dead: std::mem::take(&mut self.output.dead),
+            dead: {
+                self.output.waiting_bytes = 0;
+                std::mem::take(&mut self.output.dead)
+            },
             local: std::mem::take(&mut self.output.local),
         }
     }
@@ -231,7 +239,7 @@ impl Engine {
         for (source, planned) in self.sources.iter().zip(&self.plan.sources) {
             out.fingerprint(planned.fingerprint);
             out.u64(source.accepted);
-            out.u64(source.messages);
+            out.u64(source.lines);
             out.time(source.watermark);
         }
         out.u64(self.names.len() as u64);
@@ -326,7 +334,7 @@ impl Engine {
     fn restore_numbers(&mut self, from: &mut Decoder<'_>) -> Result<(), StateError> {
         for _ in 0..from.count("sources")? {
             let fingerprint = from.fingerprint()?;
-            let (accepted, messages, watermark) = (from.u64()?, from.u64()?, from.time()?);
+            let (accepted, lines, watermark) = (from.u64()?, from.u64()?, from.time()?);
             let planned = self.plan.sources.iter();
             for (source, _) in self
                 .sources
@@ -335,7 +343,7 @@ impl Engine {
                 .filter(|(_, p)| p.fingerprint == fingerprint)
             {
                 source.accepted = accepted;
-                source.messages = messages;
+                source.lines = lines;
                 source.watermark = watermark;
             }
         }
@@ -380,12 +388,12 @@ impl Engine {
         Ok(())
     }
 
-    /// The sources that read a file, with the path and how many messages of it are done.
+    /// The sources that read a file, with the path and how many lines of it are done.
     pub fn file_sources(&self) -> impl Iterator<Item = (plan::SourceId, &str, u64)> {
         let planned = self.plan.sources.iter().enumerate();
         planned.filter_map(|(id, source)| match &source.connector {
             SourceConnector::Filesystem { path } => {
-                Some((plan::SourceId(id), path.as_str(), self.sources[id].messages))
+                Some((plan::SourceId(id), path.as_str(), self.sources[id].lines))
             }
             SourceConnector::Mqtt { .. } => None,
         })

@@ -36,6 +36,8 @@ struct Node {
 
 enum Stage {
     Pass,
+    /// Rows of several inputs. One event may come in by two of them and must not give two events with one id.
+    Union,
     Filter(Expr),
     Project {
         exprs: Vec<Expr>,
@@ -90,6 +92,10 @@ impl Graph {
         let context = self.context;
         match &mut self.nodes[at].stage {
             Stage::Pass => self.forward(at, row, lineage, exit),
+            Stage::Union => {
+                let lineage = lineage.child(self.nodes[at].fingerprint, input as u64);
+                self.forward(at, row, lineage, exit);
+            }
             Stage::Filter(predicate) => match predicate.test(row, &context) {
                 Ok(true) => self.forward(at, row, lineage, exit),
                 Ok(false) => {}
@@ -273,7 +279,8 @@ impl Graph {
 
 fn start(node: &plan::Node, max_keys: usize) -> Node {
     let stage = match &node.operator {
-        plan::Operator::Source(_) | plan::Operator::Union => Stage::Pass,
+        plan::Operator::Source(_) => Stage::Pass,
+        plan::Operator::Union => Stage::Union,
         plan::Operator::Filter { predicate } => Stage::Filter(predicate.clone()),
         plan::Operator::Project { exprs } => Stage::Project {
             exprs: exprs.clone(),

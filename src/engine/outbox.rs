@@ -180,6 +180,17 @@ impl Outbox {
         (self.dropped, self.expired)
     }
 
+    /// Whether the oldest rows have passed the age at which they are dropped.
+    pub fn has_expired(&self, now_micros: i64) -> bool {
+        let limit = self
+            .limits
+            .max_age_micros
+            .map(|age| now_micros.saturating_sub_unsigned(age));
+        limit
+            .zip(self.oldest_micros())
+            .is_some_and(|(limit, oldest)| oldest < limit)
+    }
+
     /// Whether input may be taken.
     pub fn has_room(&self) -> bool {
         self.limits.policy != Policy::Block || self.bytes() < self.limits.limit_bytes

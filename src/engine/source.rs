@@ -26,8 +26,8 @@ pub(super) struct Source {
     pub(super) node: usize,
     /// Rows accepted so far, over all restarts.
     pub(super) accepted: u64,
-    /// Messages given so far, rejected ones included, over all restarts.
-    pub(super) messages: u64,
+    /// Lines of its file taken so far, rejected ones included, over all restarts.
+    pub(super) lines: u64,
     pub(super) watermark: EventTime,
     /// When the last row came, on the clock that never jumps; and the watermark then.
     last_row: Option<(u64, EventTime)>,
@@ -60,7 +60,7 @@ impl Source {
             fingerprint: source.fingerprint,
             node,
             accepted: 0,
-            messages: 0,
+            lines: 0,
             watermark: EventTime::MIN,
             last_row: None,
             idle_looked_at: 0,

@@ -37,19 +37,19 @@ pub struct SourceOptions {
     pub acknowledge_on_receipt: bool,
     /// What is subscribed to.
     pub subscriptions: Vec<Subscription>,
+    /// The tables that read from it, with their topic filters, to count what has to be dropped.
+    pub tables: Vec<(String, Vec<String>)>,
     /// What an earlier pipeline subscribed to and nobody wants any more: the session would go on gathering it.
     pub unsubscribe: Vec<String>,
 }
 
-/// A subscription of one source table.
+/// One topic filter. Several tables may share it; a broker knows it once.
 #[derive(Clone, Debug)]
 pub struct Subscription {
-    /// The table.
-    pub source: String,
     /// The identifier that the broker returns with each message.
     pub id: u32,
-    /// Its topic filters.
-    pub filters: Vec<String>,
+    /// The topic filter.
+    pub filter: String,
     /// 0 or 1.
     pub qos: u8,
     /// Whether retained messages are wanted.
@@ -184,9 +184,9 @@ impl SourceConnection {
     /// Connects, and connects again whenever the connection is lost, until it is stopped.
     pub fn start(options: SourceOptions, inbox: Arc<Inbox>) -> Self {
         let names: Vec<String> = options
-            .subscriptions
+            .tables
             .iter()
-            .map(|s| s.source.clone())
+            .map(|(name, _)| name.clone())
             .collect();
         let drops = Arc::new(names.iter().map(|_| AtomicU64::new(0)).collect::<Vec<_>>());
         let stopping = Arc::new(AtomicBool::new(false));
@@ -344,28 +344,25 @@ impl Connection {
 
     fn subscribe(&self, client: &AsyncClient, identifiers: bool) {
         for subscription in &self.options.subscriptions {
-            let filters = subscription.filters.iter().map(|filter| {
-                let qos = if subscription.qos == 0 {
-                    QoS::AtMostOnce
-                } else {
-                    QoS::AtLeastOnce
-                };
-                let mut filter = SubscribeFilter::new(filter, qos);
-                // A repeated SUBSCRIBE must not make the broker send its retained messages again.
-                filter.retain_forward_rule = if subscription.retained {
-                    RetainForwardRule::OnNewSubscribe
-                } else {
-                    RetainForwardRule::Never
-                };
-                filter
-            });
+            let qos = if subscription.qos == 0 {
+                QoS::AtMostOnce
+            } else {
+                QoS::AtLeastOnce
+            };
+            let mut filter = SubscribeFilter::new(&subscription.filter, qos);
+            // A repeated SUBSCRIBE must not make the broker send its retained messages again.
+            filter.retain_forward_rule = if subscription.retained {
+                RetainForwardRule::OnNewSubscribe
+            } else {
+                RetainForwardRule::Never
+            };
             let id = identifiers.then_some(subscription.id as usize);
             let properties = SubscribeProperties {
                 id,
                 user_properties: Vec::new(),
             };
-            if let Err(error) = client.try_subscribe_many_with_properties(filters, properties) {
-                warn!(source = %subscription.source, %error, "cannot subscribe");
+            if let Err(error) = client.try_subscribe_many_with_properties([filter], properties) {
+                warn!(filter = %subscription.filter, %error, "cannot subscribe");
             }
         }
     }
@@ -432,12 +429,8 @@ impl Connection {
     fn count_drop(&self, received: &Received) {
         let topic = std::str::from_utf8(&received.topic).unwrap_or_default();
         let mut counted = false;
-        for (subscription, drops) in self.options.subscriptions.iter().zip(self.drops.iter()) {
-            if subscription
-                .filters
-                .iter()
-                .any(|filter| topic_matches(filter, topic))
-            {
+        for ((_, filters), drops) in self.options.tables.iter().zip(self.drops.iter()) {
+            if filters.iter().any(|filter| topic_matches(filter, topic)) {
                 drops.fetch_add(1, Ordering::Relaxed);
                 counted = true;
             }

@@ -4,7 +4,7 @@
 //! sink's file is cut back at the start to what is committed: lines after it belong to an epoch that is not.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::PathBuf;
 
 use tokio::sync::mpsc;
@@ -18,8 +18,11 @@ use crate::plan::{SinkConnector, SinkId, SourceId};
 pub(super) struct Line {
     pub(super) source: SourceId,
     pub(super) path: String,
-    pub(super) text: String,
+    pub(super) bytes: Vec<u8>,
 }
+
+/// A longer line is taken in pieces of this size, which become dead letters.
+const LINE_LIMIT_BYTES: u64 = 1 << 20;
 
 /// Lines that wait between the reader and the engine.
 const LINES_WAITING: usize = 256;
@@ -43,21 +46,31 @@ pub(super) fn read(engine: &Engine) -> Result<mpsc::Receiver<Line>, RunError> {
 }
 
 fn read_lines(source: SourceId, path: String, file: File, done: u64, sender: &mpsc::Sender<Line>) {
-    for (number, line) in (0_u64..).zip(BufReader::new(file).lines()) {
-        match line {
-            Ok(_) if number < done => {}
-            Ok(text) => {
-                let line = Line {
-                    source,
-                    path: path.clone(),
-                    text,
-                };
-                if sender.blocking_send(line).is_err() {
-                    return;
-                }
-            }
+    let mut file = BufReader::new(file);
+    for number in 0_u64.. {
+        let mut bytes = Vec::new();
+        // One byte more than is allowed, so that the engine sees that the line is too long.
+        let read = (&mut file)
+            .take(LINE_LIMIT_BYTES + 1)
+            .read_until(b'\n', &mut bytes);
+        match read {
+            Ok(0) => break,
+            Ok(_) => {}
             Err(cause) => {
                 error!(path, line = number + 1, error = %cause, "reading stops here");
+                return;
+            }
+        }
+        if bytes.last() == Some(&b'\n') {
+            bytes.pop();
+        }
+        if number >= done {
+            let line = Line {
+                source,
+                path: path.clone(),
+                bytes,
+            };
+            if sender.blocking_send(line).is_err() {
                 return;
             }
         }

@@ -58,7 +58,9 @@ fn run(seed: u64, binary: Option<&Path>) -> Outcome {
                     std::thread::sleep(Duration::from_millis(1));
                 }
                 let message = reading.message();
-                publisher.send(&message.topic, &message.payload).expect("the broker is up");
+                publisher
+                    .send(&message.topic, &message.payload)
+                    .expect("the broker is up");
                 if pauses.once_in(15) {
                     publisher.flush().expect("the broker is up");
                     std::thread::sleep(Duration::from_millis(pauses.between(0, 30)));
@@ -83,7 +85,10 @@ fn run(seed: u64, binary: Option<&Path>) -> Outcome {
     });
     collector.wait_for(expected.len(), Duration::from_secs(60));
     headwater.terminate(Duration::from_secs(5));
-    Outcome { expected, collected: collector.all() }
+    Outcome {
+        expected,
+        collected: collector.all(),
+    }
 }
 
 /// 10 seeds with 20 kills each, 20,000 messages in all, half of them identical bytes: nothing is missing, nothing is
@@ -94,11 +99,18 @@ fn kill_minus_nine() {
     let (mut events, mut repeated) = (0, 0);
     for seed in seeds(SEEDS) {
         let _seed = Seed(seed);
-        let Outcome { expected, collected } = run(seed, None);
+        let Outcome {
+            expected,
+            collected,
+        } = run(seed, None);
         expected.assert_fulfilled(&collected);
         events += expected.len();
         repeated += collected.len() - expected.len();
-        println!("seed {seed}: {} events, {} repeated", expected.len(), collected.len() - expected.len());
+        println!(
+            "seed {seed}: {} events, {} repeated",
+            expected.len(),
+            collected.len() - expected.len()
+        );
     }
     println!("{events} events as the oracle has them, {repeated} of them delivered more than once");
 }
@@ -110,10 +122,16 @@ fn without_the_duplicate_check_the_oracle_objects() {
     let binary = build_without_duplicate_check();
     for seed in seeds(SEEDS) {
         let _seed = Seed(seed);
-        let Outcome { expected, collected } = run(seed, Some(&binary));
+        let Outcome {
+            expected,
+            collected,
+        } = run(seed, Some(&binary));
         let deviations = expected.deviations(&collected);
         if let Some(first) = deviations.first() {
-            println!("seed {seed}: {} deviations, such as: {first}", deviations.len());
+            println!(
+                "seed {seed}: {} deviations, such as: {first}",
+                deviations.len()
+            );
             return;
         }
     }
@@ -125,11 +143,22 @@ fn build_without_duplicate_check() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("fault-injection");
     let status = Command::new(env!("CARGO"))
-        .args(["build", "--bin", "headwater", "--no-default-features", "--features", "fault-injection", "--target-dir"])
+        .args([
+            "build",
+            "--bin",
+            "headwater",
+            "--no-default-features",
+            "--features",
+            "fault-injection",
+            "--target-dir",
+        ])
         .arg(&target)
         .current_dir(root)
         .status()
         .expect("cargo can be started");
-    assert!(status.success(), "the binary with fault injection must build");
+    assert!(
+        status.success(),
+        "the binary with fault injection must build"
+    );
     target.join("debug/headwater")
 }

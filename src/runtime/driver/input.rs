@@ -110,12 +110,12 @@ impl Driver {
         let now = self.clock.now();
         let message = Message {
             topic: &line.path,
-            payload: line.text.as_bytes(),
+            payload: &line.bytes,
             qos: 1,
             retain: false,
             received: now.wall,
         };
-        self.engine.deliver_to(line.source, &message, now);
+        self.engine.deliver_line(line.source, &message, now);
         self.note_other_change(now);
     }
 

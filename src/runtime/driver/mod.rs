@@ -33,7 +33,7 @@ use crate::store::{OutboxChunk, Store};
 
 /// Messages taken in one go before the other tasks get their turn.
 const BATCH: usize = 256;
-/// Rows waiting for the next epoch beyond this keep input out while a commit is under way.
+/// Rows and dead letters waiting for the next epoch beyond this keep input out while a commit is under way.
 const EPOCH_LIMIT_BYTES: u64 = 4 << 20;
 /// Chunks that upstream has acknowledged are removed with the next epoch; if none comes, after this many intervals.
 const REMOVAL_INTERVALS: u64 = 10;
@@ -160,6 +160,9 @@ impl Driver {
                     self.note_other_change(now);
                 }
             }
+            if self.engine.any_expired(now) {
+                self.note_other_change(now);
+            }
             self.commit_if_due(now);
             self.pump();
             let wake = self.next_wake(now);
@@ -190,11 +193,7 @@ impl Driver {
         if self.stalled || !self.engine.has_room() {
             return false;
         }
-        let outboxes = 0..self.forwards.len();
-        let growing: u64 = outboxes
-            .map(|c| self.engine.outbox(c).unsealed_bytes())
-            .sum();
-        self.committing.is_none() || growing < EPOCH_LIMIT_BYTES
+        self.committing.is_none() || self.engine.epoch_bytes() < EPOCH_LIMIT_BYTES
     }
 
     fn next_wake(&self, now: Clock) -> std::time::Instant {
