@@ -286,9 +286,18 @@ impl Engine {
             .collect()
     }
 
-    /// How many bytes of the file of sink `id` are part of committed epochs.
-    pub fn file_bytes(&self, id: plan::SinkId) -> u64 {
-        self.output.file_bytes[id.0]
+    /// The files that sinks write, each once: the path, how many bytes of it are part of committed epochs, and whether
+    /// a committed epoch says that it is ours.
+    pub fn sink_files(&self) -> BTreeMap<&str, (u64, bool)> {
+        let mut files: BTreeMap<&str, (u64, bool)> = BTreeMap::new();
+        for (at, sink) in self.plan.sinks.iter().enumerate() {
+            if let plan::SinkConnector::Filesystem { path } = &sink.connector {
+                let (bytes, claimed) = files.entry(path).or_default();
+                *bytes += self.output.file_bytes[at];
+                *claimed |= self.output.file_claimed[at];
+            }
+        }
+        files
     }
 
     /// Takes over what was stored. Queries named in `reset` lose their state if their definition has changed; for
@@ -361,6 +370,7 @@ impl Engine {
             for (at, sink) in self.plan.sinks.iter().enumerate() {
                 if sink.fingerprint == fingerprint {
                     self.output.file_bytes[at] = bytes;
+                    self.output.file_claimed[at] = true;
                 }
             }
         }

@@ -48,6 +48,8 @@ pub struct Ledger {
     /// What the next seal has to write.
     unsealed: Vec<(u16, u64)>,
     session_changed: bool,
+    /// Whether the next seal has to write all that is left, because entries were withdrawn.
+    rewrite: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -73,13 +75,15 @@ impl Ledger {
         Self {
             entries: HashMap::default(),
             order: VecDeque::new(),
-            capacity: 3 * usize::from(receive_maximum) + 64,
+            // Below half of all ids, so that counting up does not come round within the ledger.
+            capacity: (3 * usize::from(receive_maximum) + 64).min(30_000),
             next_number: 0,
             session: 0,
             connection: 0,
             reuses_ids: false,
             unsealed: Vec::new(),
             session_changed: false,
+            rewrite: false,
         }
     }
 
@@ -166,8 +170,14 @@ impl Ledger {
 
     /// Writes what has changed since the last seal; false if nothing has.
     pub fn seal(&mut self, out: &mut Encoder) -> bool {
-        if self.unsealed.is_empty() && !self.session_changed {
+        if self.unsealed.is_empty() && !self.session_changed && !self.rewrite {
             return false;
+        }
+        if std::mem::take(&mut self.rewrite) {
+            self.unsealed.clear();
+            self.session_changed = false;
+            self.snapshot(out);
+            return true;
         }
         out.u64(self.session);
         out.bool(self.session_changed);

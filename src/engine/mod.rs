@@ -301,6 +301,9 @@ impl Engine {
         dead_before: usize,
         clock: Clock,
     ) {
+        if self.sources[id].wakes() {
+            self.set_idle(id, false);
+        }
         let source = &mut self.sources[id];
         let (node, before) = (source.node, source.watermark);
         let (lineage, watermark) = source.accept(row, &self.graph.context, clock.steady_micros);
@@ -324,7 +327,11 @@ impl Engine {
         self.output.now_micros = self.wall_floor.as_micros();
         let rows_before = self.output.counters.rows_out;
         for id in 0..self.sources.len() {
-            if let Some(watermark) = self.sources[id].idle_watermark(clock.steady_micros) {
+            let tick = self.sources[id].tick(clock.steady_micros);
+            if tick.fell_idle {
+                self.set_idle(id, true);
+            }
+            if let Some(watermark) = tick.watermark {
                 self.advance(id, watermark);
             }
         }
@@ -333,7 +340,7 @@ impl Engine {
 
     /// When `tick` has something to do, on the clock that never jumps.
     pub fn next_tick(&self) -> Option<u64> {
-        self.sources.iter().filter_map(Source::idle_at).min()
+        self.sources.iter().filter_map(Source::tick_at).min()
     }
 
     /// The input has ended, as a recording does: every window closes.
@@ -341,6 +348,14 @@ impl Engine {
         self.changed = true;
         for id in 0..self.sources.len() {
             self.advance(id, EventTime::MAX);
+        }
+    }
+
+    fn set_idle(&mut self, id: usize, idle: bool) {
+        let node = self.sources[id].node;
+        if node != usize::MAX {
+            let mut exit = self.output.during(&self.plan, None, 0);
+            self.graph.set_idle(node, 0, idle, &mut exit);
         }
     }
 
@@ -397,6 +412,17 @@ impl Engine {
                 },
             );
         }
+    }
+
+    /// A chunk of the outbox that the store cannot give back leaves the book, its rows counted. False if it had left
+    /// already, which is how a chunk that was acknowledged meanwhile looks.
+    pub fn outbox_unreadable(&mut self, connection: usize, first_number: u64) -> bool {
+        let rows = self.output.outboxes[connection].forget(first_number);
+        if let Some(rows) = rows {
+            let name = self.names[connection].clone();
+            self.count_many(&name, "outbox_unreadable", rows);
+        }
+        rows.is_some()
     }
 
     /// What has been counted since the start of this process.

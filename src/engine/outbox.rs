@@ -243,6 +243,13 @@ impl Outbox {
         true
     }
 
+    /// Takes out a chunk that cannot be read; gives how many of its rows upstream does not have.
+    pub fn forget(&mut self, first_number: u64) -> Option<u64> {
+        self.chunks
+            .contains_key(&first_number)
+            .then(|| self.remove(first_number))
+    }
+
     fn remove(&mut self, first: u64) -> u64 {
         let Some(entry) = self.chunks.remove(&first) else {
             return 0;

@@ -70,6 +70,8 @@ pub(super) struct Output {
     pub(super) counters: Counters,
     /// Bytes written to each file sink over all restarts, line ends included; 0 for other sinks.
     pub(super) file_bytes: Vec<u64>,
+    /// Whether a committed epoch says that the sink's file is ours.
+    pub(super) file_claimed: Vec<bool>,
     pub(super) now_micros: i64,
     /// Bytes of `local` and `dead`.
     pub(super) waiting_bytes: u64,
@@ -103,6 +105,7 @@ impl Output {
             dead: Vec::new(),
             counters: Counters::default(),
             file_bytes: vec![0; plan.sinks.len()],
+            file_claimed: vec![false; plan.sinks.len()],
             now_micros: 0,
             waiting_bytes: 0,
             targets: plan.sinks.iter().map(target).collect(),

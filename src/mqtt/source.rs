@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
-use super::{Backoff, Endpoint};
+use super::{Backoff, Endpoint, STABLE};
 use crate::engine::topic_matches;
 
 /// What a source connection asks for.
@@ -143,19 +143,19 @@ pub struct Inbox {
     sender: mpsc::UnboundedSender<SourceEvent>,
     /// Bytes of QoS 0 messages that wait, over all connections.
     qos0_bytes: AtomicU64,
-    /// QoS 1 messages that wait.
-    qos1_waiting: AtomicUsize,
+    /// QoS 1 messages that wait, by connection.
+    qos1_waiting: Vec<AtomicUsize>,
 }
 
 impl Inbox {
-    /// An inbox and its other end. The channel has no bound of its own: QoS 0 messages are bounded in bytes, QoS 1
+    /// An inbox for so many connections, and its other end. The channel has no bound of its own: QoS 0 messages are bounded in bytes, QoS 1
     /// messages by what the broker may send without acknowledgement, connection events by their rarity.
-    pub fn new() -> (Arc<Self>, mpsc::UnboundedReceiver<SourceEvent>) {
+    pub fn new(connections: usize) -> (Arc<Self>, mpsc::UnboundedReceiver<SourceEvent>) {
         let (sender, receiver) = mpsc::unbounded_channel();
         let inbox = Self {
             sender,
             qos0_bytes: AtomicU64::new(0),
-            qos1_waiting: AtomicUsize::new(0),
+            qos1_waiting: (0..connections).map(|_| AtomicUsize::new(0)).collect(),
         };
         (Arc::new(inbox), receiver)
     }
@@ -166,7 +166,7 @@ impl Inbox {
             self.qos0_bytes
                 .fetch_sub(received.bytes(), Ordering::Relaxed);
         } else {
-            self.qos1_waiting.fetch_sub(1, Ordering::Relaxed);
+            self.qos1_waiting[received.connection].fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
@@ -246,6 +246,7 @@ impl Connection {
         let mut backoff = Backoff::new();
         while !self.stopping.load(Ordering::Relaxed) {
             self.attempt += 1;
+            let since = tokio::time::Instant::now();
             let (client, mut event_loop) = self.client();
             let (reason, connected) = self.poll(&client, &mut event_loop).await;
             if self.stopping.load(Ordering::Relaxed) {
@@ -253,7 +254,6 @@ impl Connection {
             }
             let name = &self.options.name;
             if connected {
-                backoff.reset();
                 warn!(connection = %name, %reason, "broker connection lost; connecting again");
                 let event = SourceEvent::Disconnected {
                     connection: self.options.connection,
@@ -265,7 +265,21 @@ impl Connection {
                 let Endpoint { host, port, .. } = &self.options.endpoint;
                 warn!(connection = %name, %host, port, %reason, "cannot connect to the broker; trying again");
             }
+            if since.elapsed() >= STABLE {
+                backoff.reset();
+            }
             backoff.wait().await;
+            self.wait_for_room().await;
+        }
+    }
+
+    /// The broker sends again what is not acknowledged. While input is blocked, connecting again and again would pile
+    /// up the same messages; so a connection that was cut then waits until most of what it brought has been taken.
+    async fn wait_for_room(&self) {
+        let waiting = &self.inbox.qos1_waiting[self.options.connection];
+        let enough = usize::from(self.options.receive_maximum);
+        while waiting.load(Ordering::Relaxed) > enough && !self.stopping.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
 
@@ -416,9 +430,10 @@ impl Connection {
                 return Ok(());
             }
         } else {
-            let waiting = self.inbox.qos1_waiting.fetch_add(1, Ordering::Relaxed);
+            let counter = &self.inbox.qos1_waiting[self.options.connection];
+            let waiting = counter.fetch_add(1, Ordering::Relaxed);
             if waiting > 4 * usize::from(self.options.receive_maximum) + 64 {
-                self.inbox.qos1_waiting.fetch_sub(1, Ordering::Relaxed);
+                counter.fetch_sub(1, Ordering::Relaxed);
                 return Err("the broker sends far more than our Receive Maximum".to_owned());
             }
         }

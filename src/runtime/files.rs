@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 
 use super::RunError;
 use crate::engine::Engine;
-use crate::plan::{SinkConnector, SinkId, SourceId};
+use crate::plan::SourceId;
 
 /// A line of a source's file.
 pub(super) struct Line {
@@ -78,14 +78,13 @@ fn read_lines(source: SourceId, path: String, file: File, done: u64, sender: &mp
     info!(path, "read to its end");
 }
 
-/// Cuts the files of `filesystem` sinks to what is committed: lines after it belong to an epoch that is not.
-pub(super) fn settle(engine: &Engine) -> Result<(), RunError> {
-    for (id, sink) in engine.plan().sinks.iter().enumerate() {
-        let SinkConnector::Filesystem { path } = &sink.connector else {
-            continue;
-        };
+/// Cuts the files of sinks to what is committed: lines after it belong to an epoch that is not. Returns whether there
+/// are files that no committed epoch claims yet: that is to be committed before the first line is written, so that
+/// after a crash they are known to be ours.
+pub(super) fn settle(engine: &Engine) -> Result<bool, RunError> {
+    let mut unclaimed = false;
+    for (path, (committed, claimed)) in engine.sink_files() {
         let path = PathBuf::from(path);
-        let committed = engine.file_bytes(SinkId(id));
         let error = |detail: String| RunError::File {
             path: path.clone(),
             detail,
@@ -95,19 +94,23 @@ pub(super) fn settle(engine: &Engine) -> Result<(), RunError> {
             Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => 0,
             Err(cause) => return Err(error(cause.to_string())),
         };
-        if committed == 0 && length > 0 {
-            return Err(error(
-                "the file is not empty, but this query has not written to it yet; move it away"
-                    .to_owned(),
-            ));
+        unclaimed |= !claimed;
+        if !claimed && length > 0 {
+            let detail = "the file is not empty and was not written by this query; move it away";
+            return Err(error(detail.to_owned()));
         }
         if length < committed {
-            warn!(path = %path.display(), committed, length, "the file is shorter than what was written to it");
+            warn!(
+                path = %path.display(),
+                committed,
+                length,
+                "the file is shorter than what was written to it"
+            );
         } else if length > committed {
-            let cut = std::fs::OpenOptions::new().write(true).open(&path);
-            cut.and_then(|file| file.set_len(committed))
+            let file = std::fs::OpenOptions::new().write(true).open(&path);
+            file.and_then(|file| file.set_len(committed))
                 .map_err(|cause| error(cause.to_string()))?;
         }
     }
-    Ok(())
+    Ok(unclaimed)
 }

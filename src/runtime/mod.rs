@@ -287,8 +287,12 @@ pub async fn run(
     shutdown: impl Future<Output = ()> + Unpin,
     ready: impl FnOnce(),
 ) -> Result<(), RunError> {
-    let (engine, store) = restore(plan, &settings, reset)?;
-    files::settle(&engine)?;
+    let (mut engine, mut store) = restore(plan, &settings, reset)?;
+    if files::settle(&engine)? {
+        let sealed = engine.seal(SystemClock::start().now());
+        store.commit(&commit::epoch_commit(&settings, sealed, Vec::new()))?;
+        engine.committed();
+    }
     let path = socket_path(&settings.state_dir);
     let listener = control::listen(&settings.state_dir).map_err(|source| RunError::Control {
         path: path.clone(),

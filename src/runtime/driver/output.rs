@@ -35,6 +35,9 @@ impl Driver {
                 if let Some(forwarding) = &mut self.forwards[connection] {
                     forwarding.chunk_read(first_number, bytes.as_deref());
                 }
+                if bytes.is_none() && self.engine.outbox_unreadable(connection, first_number) {
+                    self.note_removal();
+                }
             }
             StoreEvent::Letter { id, letter, reply } => {
                 let answer = self.replay(id, letter);
@@ -47,6 +50,7 @@ impl Driver {
     }
 
     pub(super) fn acknowledge(&mut self, receipts: Vec<Receipt>) {
+        let now = self.clock.now().steady_micros;
         for receipt in receipts {
             let Some(line) = self
                 .sources
@@ -64,7 +68,7 @@ impl Driver {
                 continue;
             };
             if acknowledger.acknowledge(receipt.packet_id) {
-                line.pacer.acknowledged(1);
+                line.pacer.acknowledged(1, now);
             } else {
                 self.retry.push(receipt);
             }
