@@ -19,7 +19,7 @@ mod source;
 pub use connect::{Credentials, Endpoint, Tls, TlsError};
 pub use forward::{Forward, ForwardEvent, ForwardOptions, ForwardRow};
 pub use source::{
-    Acknowledger, Inbox, Received, SourceConnection, SourceEvent, SourceOptions, Subscription,
+    Inbox, Received, SourceConnection, SourceEvent, SourceLink, SourceOptions, Subscription,
 };
 
 /// A connection that lived this long was a good one: the next attempt does not wait for what went wrong before it.

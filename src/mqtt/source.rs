@@ -63,8 +63,8 @@ pub enum SourceEvent {
     Connected {
         /// Which connection.
         connection: usize,
-        /// For acknowledging what comes on it.
-        acknowledger: Acknowledger,
+        /// For subscribing, and for acknowledging what comes.
+        link: SourceLink,
         /// Whether the broker still had our session.
         session_present: bool,
     },
@@ -106,14 +106,17 @@ impl Received {
     }
 }
 
-/// Acknowledges on one network connection. One from before a cut does nothing.
+/// One network connection, for what is to be said on it. After a cut it does nothing.
 #[derive(Clone, Debug)]
-pub struct Acknowledger {
+pub struct SourceLink {
     client: AsyncClient,
     attempt: u64,
+    options: Arc<SourceOptions>,
+    /// Whether the broker returns subscription identifiers.
+    identifiers: bool,
 }
 
-impl Acknowledger {
+impl SourceLink {
     /// Which network connection this is.
     pub const fn attempt(&self) -> u64 {
         self.attempt
@@ -127,6 +130,46 @@ impl Acknowledger {
             self.client.try_manual_ack(ack),
             Err(ClientError::RequestChannelFull(_))
         )
+    }
+
+    /// Subscribes to everything. To be done on every connection, also on a resumed session: a session may have lost its
+    /// subscriptions and would then be silent for ever. In a new session only after the commit that remembers it: the
+    /// packet ids begin anew, and a crash must not leave the old ones in the ledger.
+    pub fn subscribe(&self) {
+        for subscription in &self.options.subscriptions {
+            let qos = if subscription.qos == 0 {
+                QoS::AtMostOnce
+            } else {
+                QoS::AtLeastOnce
+            };
+            let mut filter = SubscribeFilter::new(&subscription.filter, qos);
+            // A repeated SUBSCRIBE must not make the broker send its retained messages again.
+            filter.retain_forward_rule = if subscription.retained {
+                RetainForwardRule::OnNewSubscribe
+            } else {
+                RetainForwardRule::Never
+            };
+            let id = self.identifiers.then_some(subscription.id as usize);
+            let properties = SubscribeProperties {
+                id,
+                user_properties: Vec::new(),
+            };
+            if let Err(error) = self
+                .client
+                .try_subscribe_many_with_properties([filter], properties)
+            {
+                warn!(filter = %subscription.filter, %error, "cannot subscribe");
+            }
+        }
+    }
+
+    /// Ends subscriptions of earlier pipelines.
+    pub fn unsubscribe(&self) {
+        for filter in &self.options.unsubscribe {
+            if let Err(error) = self.client.try_unsubscribe(filter) {
+                warn!(filter, %error, "cannot unsubscribe");
+            }
+        }
     }
 
     /// Takes leave of the broker; the session stays.
@@ -148,8 +191,8 @@ pub struct Inbox {
 }
 
 impl Inbox {
-    /// An inbox for so many connections, and its other end. The channel has no bound of its own: QoS 0 messages are bounded in bytes, QoS 1
-    /// messages by what the broker may send without acknowledgement, connection events by their rarity.
+    /// An inbox for so many connections, and its other end. The channel has no bound of its own: QoS 0 messages are
+    /// bounded in bytes, QoS 1 messages by what the broker may send without acknowledgement, connection events by their rarity.
     pub fn new(connections: usize) -> (Arc<Self>, mpsc::UnboundedReceiver<SourceEvent>) {
         let (sender, receiver) = mpsc::unbounded_channel();
         let inbox = Self {
@@ -191,7 +234,7 @@ impl SourceConnection {
         let drops = Arc::new(names.iter().map(|_| AtomicU64::new(0)).collect::<Vec<_>>());
         let stopping = Arc::new(AtomicBool::new(false));
         let connection = Connection {
-            options,
+            options: Arc::new(options),
             inbox,
             stopping: stopping.clone(),
             drops: drops.clone(),
@@ -218,7 +261,7 @@ impl SourceConnection {
             .filter(|(_, count)| *count > 0)
     }
 
-    /// Waits until it has taken leave, at the most for `patience`. Tell its [`Acknowledger`] to disconnect first.
+    /// Waits until it has taken leave, at the most for `patience`. Tell its [`SourceLink`] to disconnect first.
     pub async fn stop(self, patience: Duration) {
         self.stopping.store(true, Ordering::Relaxed);
         let abort = self.task.abort_handle();
@@ -234,7 +277,7 @@ impl SourceConnection {
 }
 
 struct Connection {
-    options: SourceOptions,
+    options: Arc<SourceOptions>,
     inbox: Arc<Inbox>,
     stopping: Arc<AtomicBool>,
     drops: Arc<Vec<AtomicU64>>,
@@ -322,23 +365,19 @@ impl Connection {
                         session_present = ack.session_present,
                         "connected to the broker"
                     );
-                    let acknowledger = Acknowledger {
+                    let link = SourceLink {
                         client: client.clone(),
                         attempt: self.attempt,
+                        options: self.options.clone(),
+                        identifiers: identifiers != Some(0),
                     };
                     let event = SourceEvent::Connected {
                         connection: self.options.connection,
-                        acknowledger,
+                        link,
                         session_present: ack.session_present,
                     };
                     if self.inbox.sender.send(event).is_err() {
                         return ("shutting down".to_owned(), connected);
-                    }
-                    // On every connection, also on a resumed session: a session may have lost its subscriptions
-                    // and would then be silent for ever.
-                    self.subscribe(client, identifiers != Some(0));
-                    if ack.session_present {
-                        self.unsubscribe(client);
                     }
                 }
                 Ok(Event::Incoming(Packet::SubAck(ack))) => {
@@ -352,39 +391,6 @@ impl Connection {
                 }
                 Ok(_) => {}
                 Err(error) => return (error.to_string(), connected),
-            }
-        }
-    }
-
-    fn subscribe(&self, client: &AsyncClient, identifiers: bool) {
-        for subscription in &self.options.subscriptions {
-            let qos = if subscription.qos == 0 {
-                QoS::AtMostOnce
-            } else {
-                QoS::AtLeastOnce
-            };
-            let mut filter = SubscribeFilter::new(&subscription.filter, qos);
-            // A repeated SUBSCRIBE must not make the broker send its retained messages again.
-            filter.retain_forward_rule = if subscription.retained {
-                RetainForwardRule::OnNewSubscribe
-            } else {
-                RetainForwardRule::Never
-            };
-            let id = identifiers.then_some(subscription.id as usize);
-            let properties = SubscribeProperties {
-                id,
-                user_properties: Vec::new(),
-            };
-            if let Err(error) = client.try_subscribe_many_with_properties([filter], properties) {
-                warn!(filter = %subscription.filter, %error, "cannot subscribe");
-            }
-        }
-    }
-
-    fn unsubscribe(&self, client: &AsyncClient) {
-        for filter in &self.options.unsubscribe {
-            if let Err(error) = client.try_unsubscribe(filter) {
-                warn!(filter, %error, "cannot unsubscribe");
             }
         }
     }

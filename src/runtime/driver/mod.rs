@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
 use crate::engine::{Clock, Engine, Pacer, SealedEpoch};
-use crate::mqtt::{Acknowledger, Forward, ForwardEvent, Inbox, SourceConnection, SourceEvent};
+use crate::mqtt::{Forward, ForwardEvent, Inbox, SourceConnection, SourceEvent, SourceLink};
 use crate::plan::SinkConnector;
 use crate::runtime::clock::SystemClock;
 use crate::runtime::commit::epoch_commit;
@@ -70,7 +70,9 @@ pub(super) struct Driver {
 struct SourceLine {
     connection: usize,
     handle: SourceConnection,
-    acknowledger: Option<Acknowledger>,
+    link: Option<SourceLink>,
+    /// The epoch that has to be durable before a new session subscribes.
+    subscribe_after: Option<u64>,
     pacer: Pacer,
 }
 
@@ -106,7 +108,8 @@ impl Driver {
             .into_iter()
             .map(|options| SourceLine {
                 connection: options.connection,
-                acknowledger: None,
+                link: None,
+                subscribe_after: None,
                 pacer: Pacer::new(usize::from(options.receive_maximum), interval_micros),
                 handle: SourceConnection::start(options, inbox.clone()),
             });
@@ -305,7 +308,7 @@ impl Driver {
         let connected = self
             .sources
             .iter()
-            .filter(|line| line.acknowledger.is_some())
+            .filter(|line| line.link.is_some())
             .count();
         self.summary
             .log(now, &mut self.engine, (connected, self.sources.len()), up);
@@ -341,8 +344,8 @@ impl Driver {
         self.pump();
         let leave = Duration::from_millis(500);
         for line in &self.sources {
-            if let Some(acknowledger) = &line.acknowledger {
-                acknowledger.disconnect();
+            if let Some(link) = &line.link {
+                link.disconnect();
             }
         }
         for line in self.sources {
