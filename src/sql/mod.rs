@@ -130,11 +130,7 @@ fn read(files: &[(String, String)]) -> Read {
 }
 
 /// The result of planning; `before` was wrong already.
-fn compiled(
-    planner: Planner<'_>,
-    before: Vec<Diagnostic>,
-    files: &[(String, String)],
-) -> Compiled {
+fn compiled(planner: Planner<'_>, before: Vec<Diagnostic>, files: &[(String, String)]) -> Compiled {
     let Planner {
         graph,
         problems: found,
