@@ -220,7 +220,8 @@ impl Connection {
             }
         });
         let max_packet_bytes = tokio::select! {
-            limit = is_up.recv() => limit.flatten(),
+            // The channel also ends with an attempt that fails: that is no connection, and `poll` knows why.
+            Some(limit) = is_up.recv() => limit,
             ended = &mut poll => return (ended.unwrap_or_else(|error| error.to_string()), false),
         };
         info!(connection = %self.options.name, "connected upstream");
