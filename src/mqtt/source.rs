@@ -186,19 +186,26 @@ pub struct Inbox {
     sender: mpsc::UnboundedSender<SourceEvent>,
     /// Bytes of QoS 0 messages that wait, over all connections.
     qos0_bytes: AtomicU64,
-    /// QoS 1 messages that wait, by connection.
-    qos1_waiting: Vec<AtomicUsize>,
+    /// QoS 1 messages that wait, over all connections,
+    qos1_waiting: AtomicUsize,
+    /// and their bytes.
+    qos1_bytes: AtomicU64,
 }
 
+/// QoS 1 messages that wait beyond this many bytes end the connection until half of them are processed. Receive
+/// Maximum should keep the broker from sending so much; mosquitto 2.0 does not heed it while it has a backlog.
+const QOS1_LIMIT_BYTES: u64 = 16 << 20;
+
 impl Inbox {
-    /// An inbox for so many connections, and its other end. The channel has no bound of its own: QoS 0 messages are
+    /// An inbox and its other end. The channel has no bound of its own: QoS 0 messages are
     /// bounded in bytes, QoS 1 messages by what the broker may send without acknowledgement, connection events by their rarity.
-    pub fn new(connections: usize) -> (Arc<Self>, mpsc::UnboundedReceiver<SourceEvent>) {
+    pub fn new() -> (Arc<Self>, mpsc::UnboundedReceiver<SourceEvent>) {
         let (sender, receiver) = mpsc::unbounded_channel();
         let inbox = Self {
             sender,
             qos0_bytes: AtomicU64::new(0),
-            qos1_waiting: (0..connections).map(|_| AtomicUsize::new(0)).collect(),
+            qos1_waiting: AtomicUsize::new(0),
+            qos1_bytes: AtomicU64::new(0),
         };
         (Arc::new(inbox), receiver)
     }
@@ -209,10 +216,20 @@ impl Inbox {
             self.qos0_bytes
                 .fetch_sub(received.bytes(), Ordering::Relaxed);
         } else {
-            self.qos1_waiting[received.connection].fetch_sub(1, Ordering::Relaxed);
+            self.qos1_waiting.fetch_sub(1, Ordering::Relaxed);
+            self.qos1_bytes
+                .fetch_sub(received.bytes(), Ordering::Relaxed);
         }
     }
+
+    /// Whether QoS 1 messages fill `1 / parts` of their limit.
+    fn is_filled(&self, parts: u64) -> bool {
+        self.qos1_bytes.load(Ordering::Relaxed) >= QOS1_LIMIT_BYTES / parts
+    }
 }
+
+/// How often a connection that ended for want of room looks whether there is some.
+const ROOM_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A subscribing connection and the task that runs it.
 #[derive(Debug)]
@@ -312,17 +329,10 @@ impl Connection {
                 backoff.reset();
             }
             backoff.wait().await;
-            self.wait_for_room().await;
-        }
-    }
-
-    /// The broker sends again what is not acknowledged. While input is blocked, connecting again and again would pile
-    /// up the same messages; so a connection that was cut then waits until most of what it brought has been taken.
-    async fn wait_for_room(&self) {
-        let waiting = &self.inbox.qos1_waiting[self.options.connection];
-        let enough = usize::from(self.options.receive_maximum);
-        while waiting.load(Ordering::Relaxed) > enough && !self.stopping.load(Ordering::Relaxed) {
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            // Connecting now would bring the same messages again. The broker holds them.
+            while self.inbox.is_filled(2) && !self.stopping.load(Ordering::Relaxed) {
+                tokio::time::sleep(ROOM_INTERVAL).await;
+            }
         }
     }
 
@@ -353,6 +363,11 @@ impl Connection {
                 Ok(Event::Incoming(Packet::Publish(publish))) => {
                     if let Err(reason) = self.take(publish) {
                         return (reason, connected);
+                    }
+                    // More than a window waits: those who process it get their turn first.
+                    let waiting = self.inbox.qos1_waiting.load(Ordering::Relaxed);
+                    if waiting > usize::from(self.options.receive_maximum) {
+                        tokio::task::yield_now().await;
                     }
                 }
                 Ok(Event::Incoming(Packet::ConnAck(ack))) => {
@@ -436,12 +451,16 @@ impl Connection {
                 return Ok(());
             }
         } else {
-            let counter = &self.inbox.qos1_waiting[self.options.connection];
-            let waiting = counter.fetch_add(1, Ordering::Relaxed);
-            if waiting > 4 * usize::from(self.options.receive_maximum) + 64 {
-                counter.fetch_sub(1, Ordering::Relaxed);
-                return Err("the broker sends far more than our Receive Maximum".to_owned());
+            if self.inbox.is_filled(1) {
+                return Err(
+                    "the broker sends far more than our Receive Maximum and than can be held"
+                        .to_owned(),
+                );
             }
+            self.inbox.qos1_waiting.fetch_add(1, Ordering::Relaxed);
+            self.inbox
+                .qos1_bytes
+                .fetch_add(received.bytes(), Ordering::Relaxed);
         }
         let sent = self.inbox.sender.send(SourceEvent::Received(received));
         sent.map_err(|_| "shutting down".to_owned())

@@ -172,7 +172,7 @@ fn what_cannot_be_used_is_kept_and_can_be_sent_again() {
     );
     headwater.kill();
     let mut headwater = deployment.start();
-    headwater.wait_subscribed();
+    headwater.wait_connected();
     publisher
         .send("readings", br#"{"n":8,"v":"after"}"#)
         .expect("the broker is up");

@@ -100,7 +100,7 @@ impl Driver {
     ) -> Result<Self, RunError> {
         let (store_sender, store_events) = mpsc::unbounded_channel();
         let committer = Committer::start(store, store_sender).map_err(RunError::Thread)?;
-        let (inbox, input) = Inbox::new(settings.connections.len());
+        let (inbox, input) = Inbox::new();
         let (forward_sender, forward_events) = mpsc::unbounded_channel();
         let interval_micros = settings.commit_interval.as_micros() as u64;
         let sources = settings
