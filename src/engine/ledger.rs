@@ -59,6 +59,8 @@ pub struct Ledger {
     /// What the next seal has to write.
     unsealed: Vec<(u16, u64)>,
     session_changed: bool,
+    /// Whether the next seal has to write all that is left, because entries were withdrawn.
+    rewrite: bool,
 }
 
 /// A publish. Numbers begin with 1; 0 is an entry that was never used.
@@ -92,6 +94,7 @@ impl Ledger {
             reuses_ids: false,
             unsealed: Vec::new(),
             session_changed: false,
+            rewrite: false,
         }
     }
 
@@ -150,6 +153,7 @@ impl Ledger {
             // The broker counts from an older number than it had: it came back from a backup of its sessions, or it
             // numbers each connection anew. What it was sent before says nothing now.
             self.forgotten = self.connection_began;
+            self.rewrite = true;
             return;
         }
         let distance = self.next_number - before.number;
@@ -184,8 +188,14 @@ impl Ledger {
 
     /// Writes what has changed since the last seal; false if nothing has.
     pub fn seal(&mut self, out: &mut Encoder) -> bool {
-        if self.unsealed.is_empty() && !self.session_changed {
+        if self.unsealed.is_empty() && !self.session_changed && !self.rewrite {
             return false;
+        }
+        if std::mem::take(&mut self.rewrite) {
+            self.unsealed.clear();
+            self.session_changed = false;
+            self.snapshot(out);
+            return true;
         }
         out.u64(self.session);
         out.bool(self.session_changed);
@@ -324,6 +334,13 @@ mod tests {
             "counts from an older number"
         );
         assert!(!ledger.reuses_ids());
+        let mut again = reopened(&mut ledger, false);
+        again.connected(true);
+        assert_eq!(
+            again.judge(true, 4, 100),
+            Verdict::New,
+            "the same after a crash"
+        );
         assert_eq!(
             ledger.judge(true, 4, 100),
             Verdict::New,

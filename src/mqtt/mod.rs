@@ -19,8 +19,11 @@ mod source;
 pub use connect::{Credentials, Endpoint, Tls, TlsError};
 pub use forward::{Forward, ForwardEvent, ForwardOptions, ForwardRow};
 pub use source::{
-    Acknowledger, Inbox, Received, SourceConnection, SourceEvent, SourceOptions, Subscription,
+    Inbox, Received, SourceConnection, SourceEvent, SourceLink, SourceOptions, Subscription,
 };
+
+/// A connection that lived this long was a good one: the next attempt does not wait for what went wrong before it.
+const STABLE: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// The waits between attempts to connect: doubled from a tenth of a second up to ten seconds.
 #[derive(Debug)]

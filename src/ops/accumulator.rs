@@ -184,9 +184,10 @@ impl Accumulator {
                     0
                 };
                 let strategy = RoundingStrategy::MidpointAwayFromZero;
-                Ok(Value::Decimal(
-                    number.round_dp_with_strategy(u32::from(scale), strategy),
-                ))
+                let mut number = number.round_dp_with_strategy(u32::from(scale), strategy);
+                // A DECIMAL(38, 6) has six digits, also where they are zeros.
+                number.rescale(u32::from(scale));
+                Ok(Value::Decimal(number))
             }
             Self::Overflow => Err("the sum overflows; cast the argument to DOUBLE".to_owned()),
         }

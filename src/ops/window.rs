@@ -79,6 +79,12 @@ fn last_instant(end: EventTime) -> EventTime {
     end.minus(Timespan::MILLISECOND)
 }
 
+/// A key for people: its values as SQL writes them.
+fn key_text(key: &[Value]) -> String {
+    let values = key.iter().cloned().map(|v| Expr::Literal(v).to_string());
+    values.collect::<Vec<_>>().join(", ")
+}
+
 /// `GROUP BY keys, window_start, window_end` over TUMBLE or HOP.
 #[derive(Debug)]
 pub struct WindowAggregate {
@@ -282,10 +288,11 @@ impl WindowAggregate {
             .iter()
             .any(|pane| pane.last_end <= end)
         {
-            self.state
-                .change(slot)
-                .panes
-                .retain(|pane| pane.last_end > end);
+            let panes = &mut self.state.change(slot).panes;
+            panes.retain(|pane| pane.last_end > end);
+            if panes.is_empty() {
+                self.state.emptied();
+            }
         }
         self.state.annotate(slot).armed = None;
         self.arm(slot);
@@ -317,7 +324,8 @@ impl WindowAggregate {
             match accumulator.result(aggregate) {
                 Ok(value) => output.push(value),
                 Err(error) => {
-                    let detail = format!("window [{start}, {end}) of key {output:?}: {error}");
+                    let key = key_text(&output[..self.keys.len()]);
+                    let detail = format!("window [{start}, {end}) of key {key}: {error}");
                     emit.discard(Discard {
                         reason: "expression_error",
                         detail,
@@ -376,8 +384,8 @@ impl Operator for WindowAggregate {
         }
         let Some(slot) = self.state.slot(&self.scratch.key_bytes) else {
             let detail = format!(
-                "key {:?} is new and limits.max_keys = {} keys have open windows",
-                self.scratch.key,
+                "key {} is new and limits.max_keys = {} keys have open windows",
+                key_text(&self.scratch.key),
                 self.state.len()
             );
             emit.discard(Discard {

@@ -1,15 +1,17 @@
 //! INSERT INTO: a query and the table its rows go to.
 
 use compact_str::CompactString;
-use sqlparser::ast::Spanned;
+use sqlparser::ast::{Query, Spanned};
 
+use crate::codec::{Format, JsonFormat, TimestampFormat};
 use crate::expr::{ResolveError, Typed};
-use crate::plan::{Diagnostic, Sink, nearest};
+use crate::plan::{Diagnostic, Place, Sink, SinkConnector, nearest};
 use crate::types::{Fingerprint, Schema, Type, Value};
 
 use super::declare::{SinkTable, for_column};
 use super::lex::place;
 use super::planner::{Failed, Home, Planned, Planner, Relation, find, same};
+use super::splice::Parsed;
 use super::statement::InsertDef;
 
 impl Planner<'_> {
@@ -55,6 +57,34 @@ impl Planner<'_> {
             fingerprint: Fingerprint(0),
         };
         self.graph.add_sink(sink, &text, relation.node, &home.query);
+        Ok(())
+    }
+
+    /// Plans a query whose rows are printed.
+    pub(super) fn bare(&mut self, place: Place, query: &Parsed<Query>) -> Planned<()> {
+        let home = Home {
+            file: &place.file,
+            query: CompactString::const_new("query"),
+            place: place.clone(),
+            types: &query.types,
+        };
+        let relation = self.query(&home, &query.ast)?;
+        let relation = self.settled(&home, relation);
+        let sink = Sink {
+            name: home.query.clone(),
+            place: place.clone(),
+            connector: SinkConnector::Print,
+            format: Format::Json(JsonFormat {
+                timestamp: TimestampFormat::Sql,
+                ignore_parse_errors: false,
+                fail_on_missing_field: false,
+                id_field: None,
+            }),
+            schema: relation.scope.schema(),
+            fingerprint: Fingerprint(0),
+        };
+        self.graph
+            .add_sink(sink, "query", relation.node, &home.query);
         Ok(())
     }
 

@@ -47,23 +47,21 @@ pub struct Catalog {
     pub connections: Vec<String>,
 }
 
+/// What a compilation gives: the plan with warnings, or all errors.
+pub type Compiled = Result<(Plan, Vec<Diagnostic>), Vec<Diagnostic>>;
+
 /// Compiles SQL files, given as name and text, to a plan. With the plan come warnings; without it all errors.
-pub fn compile(
-    files: &[(String, String)],
-    catalog: &Catalog,
-) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnostic>> {
-    let mut problems = Vec::new();
-    let mut statements = Vec::new();
-    let mut broken = Vec::new();
-    for (file, text) in files {
-        let chunks = lex::statements(file, text, &mut problems);
-        statements.extend(statement::parse(&chunks, &mut problems, &mut broken));
-    }
+pub fn compile(files: &[(String, String)], catalog: &Catalog) -> Compiled {
+    let Read {
+        declared,
+        broken,
+        problems,
+    } = read(files);
     let Declared {
         tables,
         views,
         inserts,
-    } = declared(statements, &mut problems);
+    } = declared;
     let complete = problems.is_empty();
     let mut planner = Planner::new(catalog, &tables, &views);
     planner.broken = broken;
@@ -77,13 +75,69 @@ pub fn compile(
     if complete {
         look_over(&mut planner, &tables, &views, inserts.is_empty());
     }
+    compiled(planner, problems, files)
+}
+
+/// Compiles one query over the tables and views of SQL files: its rows go to a sink named `query` that prints JSON,
+/// with the columns of the query. The INSERTs of the files are left out; their tables are read all the same.
+///
+/// `query` is its name, for messages, and its text. Two columns of one name become two fields of one name.
+pub fn compile_query(
+    files: &[(String, String)],
+    query: &(String, String),
+    catalog: &Catalog,
+) -> Compiled {
+    let Read {
+        declared,
+        broken,
+        mut problems,
+    } = read(files);
+    let parsed = statement::bare_query(&query.0, &query.1, &mut problems);
+    let mut planner = Planner::new(catalog, &declared.tables, &declared.views);
+    planner.broken = broken;
+    for table in declared.tables.values() {
+        planner.check_options(table);
+    }
+    if let Some((place, parsed)) = parsed {
+        // What is wrong has been reported.
+        let _ = planner.bare(place, &parsed);
+    }
+    let mut all = files.to_vec();
+    all.push(query.clone());
+    compiled(planner, problems, &all)
+}
+
+/// What the files say, and what is wrong with how they say it.
+struct Read {
+    declared: Declared,
+    broken: Vec<String>,
+    problems: Vec<Diagnostic>,
+}
+
+fn read(files: &[(String, String)]) -> Read {
+    let mut problems = Vec::new();
+    let mut statements = Vec::new();
+    let mut broken = Vec::new();
+    for (file, text) in files {
+        let chunks = lex::statements(file, text, &mut problems);
+        statements.extend(statement::parse(&chunks, &mut problems, &mut broken));
+    }
+    Read {
+        declared: declared(statements, &mut problems),
+        broken,
+        problems,
+    }
+}
+
+/// The result of planning; `before` was wrong already.
+fn compiled(planner: Planner<'_>, before: Vec<Diagnostic>, files: &[(String, String)]) -> Compiled {
     let Planner {
         graph,
         problems: found,
         mut warnings,
         ..
     } = planner;
-    problems.extend(found);
+    let mut problems: Vec<Diagnostic> = [before, found].concat();
     in_order(files, &mut problems);
     in_order(files, &mut warnings);
     if problems.is_empty() {

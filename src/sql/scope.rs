@@ -123,16 +123,17 @@ impl Scope {
     fn ambiguous_hint(&self, first: usize, second: usize) -> String {
         let full = |i: usize| {
             let c = &self.columns[i];
-            match &c.relation {
-                Some(relation) => format!("{relation}.{}", c.column.name),
-                None => c.column.name.to_string(),
-            }
+            c.relation
+                .as_ref()
+                .map(|relation| format!("{relation}.{}", c.column.name))
         };
-        let (a, b) = (full(first), full(second));
-        if a == b {
-            "rename one of them with AS".to_owned()
-        } else {
-            format!("write {a} or {b}")
+        match (full(first), full(second)) {
+            (Some(a), Some(b)) if a != b => format!("write {a} or {b}"),
+            // One of them, such as the window_start of a window, has no table to be named by.
+            (Some(one), None) | (None, Some(one)) => {
+                format!("rename {one} with AS in an inner query")
+            }
+            _ => "rename one of them with AS".to_owned(),
         }
     }
 

@@ -100,6 +100,46 @@ pub(super) fn parse(
     statements
 }
 
+/// The one query that a text is, and where it begins.
+pub(super) fn bare_query(
+    file: &str,
+    text: &str,
+    problems: &mut Vec<Diagnostic>,
+) -> Option<(Place, Parsed<Query>)> {
+    let before = problems.len();
+    let chunks = super::lex::statements(file, text, problems);
+    let mut chunks = chunks.iter().filter(|chunk| !chunk.tokens.is_empty());
+    let (first, second) = (chunks.next(), chunks.next());
+    if problems.len() > before {
+        return None;
+    }
+    if let Some(second) = second {
+        let place = Cursor::new(&second.file, &second.tokens).place();
+        problems.push(Diagnostic {
+            place,
+            message: "one query is expected, and here begins a second statement".to_owned(),
+            hint: Some("remove it".to_owned()),
+        });
+        return None;
+    }
+    let Some(first) = first else {
+        problems.push(Diagnostic {
+            place: Place::of_offset(file, text, 0),
+            message: "there is no query".to_owned(),
+            hint: Some("write SELECT … FROM a table".to_owned()),
+        });
+        return None;
+    };
+    let cursor = Cursor::new(&first.file, &first.tokens);
+    match splice::query(cursor.file(), cursor.rest()) {
+        Ok(query) => Some((cursor.place(), query)),
+        Err(problem) => {
+            problems.push(problem);
+            None
+        }
+    }
+}
+
 /// The name that a CREATE declares, whatever follows.
 fn declared_name(mut cursor: Cursor<'_>) -> Option<String> {
     cursor.take(&["CREATE"]).then_some(())?;
