@@ -224,7 +224,9 @@ impl Driver {
         let removal = self
             .removal_change
             .map(|since| since + interval * REMOVAL_INTERVALS);
-        pacers.chain(other).chain(removal).min()
+        // Nor does an epoch grow without end while its interval lasts.
+        let full = (self.engine.epoch_bytes() >= EPOCH_LIMIT_BYTES).then_some(0);
+        pacers.chain(other).chain(removal).chain(full).min()
     }
 
     fn commit_if_due(&mut self, now: Clock) {
@@ -322,10 +324,10 @@ impl Driver {
         }
         let deadline = tokio::time::Instant::now() + self.settings.stop_patience;
         let mut committed_last = false;
-        loop {
+        let in_time = loop {
             if self.committing.is_none() {
                 if committed_last {
-                    break;
+                    break true;
                 }
                 committed_last = true;
                 self.commit(self.clock.now());
@@ -335,10 +337,10 @@ impl Driver {
                 Some(event) = self.store_events.recv() => self.on_store(event)?,
                 () = tokio::time::sleep_until(deadline) => {
                     warn!("the last commit is not done in time; what it holds will be delivered again");
-                    break;
+                    break false;
                 }
             }
-        }
+        };
         self.collect_drops();
         self.summarise(self.clock.now());
         self.pump();
@@ -354,11 +356,13 @@ impl Driver {
         for forwarding in self.forwards.into_iter().flatten() {
             forwarding.stop(leave).await;
         }
+        // A store that is still at that commit is left as after a crash: a supervisor waits for five seconds.
         let (done, stopped) = oneshot::channel();
         self.committer.send(Job::Stop(done));
-        if tokio::time::timeout(Duration::from_secs(2), stopped)
-            .await
-            .is_err()
+        if in_time
+            && tokio::time::timeout(Duration::from_secs(1), stopped)
+                .await
+                .is_err()
         {
             warn!("the store is still busy; leaving it as after a crash");
         }
