@@ -23,7 +23,7 @@ pub use source::{
 };
 
 /// A connection that lived this long was a good one: the next attempt does not wait for what went wrong before it.
-const STABLE: std::time::Duration = std::time::Duration::from_secs(5);
+const STABLE: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// The waits between attempts to connect: doubled from a tenth of a second up to ten seconds.
 #[derive(Debug)]

@@ -287,6 +287,13 @@ pub async fn run(
     shutdown: impl Future<Output = ()> + Unpin,
     ready: impl FnOnce(),
 ) -> Result<(), RunError> {
+    if settings.acknowledge_on_receipt {
+        warn!(
+            interval = ?settings.commit_interval,
+            "commit.mode = periodic: messages are acknowledged on receipt; a crash or a power cut loses what came since \
+             the last commit, at most one interval"
+        );
+    }
     let (mut engine, mut store) = restore(plan, &settings, reset)?;
     if files::settle(&engine)? {
         let sealed = engine.seal(SystemClock::start().now());

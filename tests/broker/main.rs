@@ -23,4 +23,5 @@ mod hostile_input;
 mod kills;
 mod networks;
 mod shutdown;
+mod throughput;
 mod upstream_outages;

@@ -34,7 +34,7 @@ use crate::store::{OutboxChunk, Store};
 /// Messages taken in one go before the other tasks get their turn.
 const BATCH: usize = 256;
 /// Rows and dead letters waiting for the next epoch beyond this keep input out while a commit is under way.
-const EPOCH_LIMIT_BYTES: u64 = 4 << 20;
+const EPOCH_LIMIT_BYTES: u64 = 1 << 20;
 /// Chunks that upstream has acknowledged are removed with the next epoch; if none comes, after this many intervals.
 const REMOVAL_INTERVALS: u64 = 10;
 
