@@ -16,7 +16,7 @@
 //!   an id comes again later than that, half that distance is remembered.
 //! - A lost session empties the ledger: the broker has forgotten its ids.
 //!
-//! Bound: 16 bytes for each of the 65,536 packet ids, in pages that are made when they are first used.
+//! Bound: 24 bytes for each of the 65,536 packet ids, in pages that are made when they are first used.
 
 use xxhash_rust::xxh3::Xxh3;
 
@@ -54,6 +54,8 @@ pub struct Ledger {
     next_number: u64,
     /// The first number of the network connection that is up.
     connection_began: u64,
+    /// Counts network connections of this process; what was read from the store belongs to connection 0.
+    connection: u32,
     session: u64,
     reuses_ids: bool,
     /// What the next seal has to write.
@@ -68,6 +70,8 @@ pub struct Ledger {
 struct Entry {
     hash: u64,
     number: u64,
+    /// The network connection it came on last.
+    connection: u32,
 }
 
 /// The hash of what is published; 64 bits, the same in every version.
@@ -90,6 +94,7 @@ impl Ledger {
             close: 3 * u64::from(receive_maximum) + 64,
             next_number: 1,
             connection_began: 1,
+            connection: 0,
             session: 0,
             reuses_ids: false,
             unsealed: Vec::new(),
@@ -101,6 +106,7 @@ impl Ledger {
     /// A connection is up. Returns whether a session that was known to exist is gone.
     pub fn connected(&mut self, session_present: bool) -> bool {
         self.connection_began = self.next_number;
+        self.connection += 1;
         if session_present {
             return false;
         }
@@ -123,17 +129,19 @@ impl Ledger {
         self.reuses_ids
     }
 
-    /// Judges a QoS 1 delivery, and notes it as processed.
+    /// Judges a QoS 1 delivery, and notes it as processed unless it was.
     pub fn judge(&mut self, dup: bool, packet_id: u16, hash: u64) -> Verdict {
         let verdict = match self.known(packet_id) {
             // The one place where the test-only fault lies; see `Cargo.toml`.
             Some(_) if cfg!(feature = "fault-injection") => Verdict::New,
             Some(entry) if dup && entry.hash == hash => {
-                if self.reuses_ids {
-                    Verdict::PossibleDuplicate
-                } else {
-                    Verdict::Duplicate
+                if !self.reuses_ids {
+                    // Its place stays: what is remembered is counted in publishes, and this is one that was counted.
+                    // A backlog that is sent again at each of many reconnects must not push out what it has in it.
+                    self.seen_again(packet_id);
+                    return Verdict::Duplicate;
                 }
+                Verdict::PossibleDuplicate
             }
             Some(entry) => {
                 self.used_again(entry);
@@ -141,7 +149,6 @@ impl Ledger {
             }
             None => Verdict::New,
         };
-        // A duplicate is noted as well: it is in doubt anew, and may be the oldest that is.
         self.note(packet_id, hash);
         self.unsealed.push((packet_id, hash));
         verdict
@@ -149,10 +156,10 @@ impl Ledger {
 
     /// Learns from an id that stands for another publish than `before`.
     fn used_again(&mut self, before: Entry) {
-        if before.number < self.connection_began {
+        if before.connection < self.connection {
             // The broker counts from an older number than it had: it came back from a backup of its sessions, or it
             // numbers each connection anew. What it was sent before says nothing now.
-            self.forgotten = self.connection_began;
+            self.forgotten = self.forgotten.max(self.connection_began);
             self.rewrite = true;
             return;
         }
@@ -183,7 +190,19 @@ impl Ledger {
         self.next_number += 1;
         let (page, at) = place(packet_id);
         let page = self.pages[page].get_or_insert_with(|| Box::new([Entry::default(); PAGE]));
-        page[at] = Entry { hash, number };
+        page[at] = Entry {
+            hash,
+            number,
+            connection: self.connection,
+        };
+    }
+
+    /// Notes that the publish under `packet_id` has come again.
+    fn seen_again(&mut self, packet_id: u16) {
+        let (page, at) = place(packet_id);
+        if let Some(page) = &mut self.pages[page] {
+            page[at].connection = self.connection;
+        }
     }
 
     /// Writes what has changed since the last seal; false if nothing has.
@@ -297,6 +316,25 @@ mod tests {
                 Verdict::New,
                 "not marked as repeated"
             );
+        }
+    }
+
+    #[test]
+    fn a_backlog_that_is_sent_again_and_again_pushes_nothing_out() {
+        // Ten thousand publishes in doubt; each life reads the first two thousand again and is killed.
+        let mut ledger = connected();
+        for id in 1..=10_000 {
+            ledger.judge(false, id, 7);
+        }
+        for _ in 0..40 {
+            ledger = reopened(&mut ledger, true);
+            ledger.connected(true);
+            for id in 1..=2_000 {
+                assert_eq!(ledger.judge(true, id, 7), Verdict::Duplicate);
+            }
+        }
+        for id in 1..=10_000 {
+            assert_eq!(ledger.judge(true, id, 7), Verdict::Duplicate, "{id}");
         }
     }
 
