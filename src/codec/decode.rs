@@ -102,6 +102,8 @@ impl Decoder {
     /// The rows of `message`, in order. Give them back with [`Decoder::give_back`], so that their memory is used
     /// again.
     pub fn decode(&mut self, message: &Message<'_>) -> Result<Vec<Row>, CodecError> {
+        // What a large message that failed has left.
+        self.rows.truncate(ROWS_KEPT);
         let count = match &self.kind {
             Kind::Json(shape) => {
                 if message.payload.is_empty() {
@@ -123,10 +125,9 @@ impl Decoder {
                 row[slot] = metadata_value(metadata, message);
             }
         }
-        if count == self.rows.len() {
-            return Ok(std::mem::take(&mut self.rows));
-        }
-        Ok(self.rows.drain(..count).collect())
+        let mut rows = std::mem::take(&mut self.rows);
+        rows.truncate(count);
+        Ok(rows)
     }
 
     /// Takes back what [`Decoder::decode`] gave.

@@ -113,6 +113,11 @@ impl Engine {
         self.changed
             || !self.output.dead.is_empty()
             || self.output.outboxes.iter().any(super::Outbox::has_changes)
+            || self
+                .output
+                .outboxes
+                .iter()
+                .any(|outbox| outbox.has_expired(self.wall_floor.as_micros()))
     }
 
     /// Ends the epoch.
@@ -138,7 +143,10 @@ impl Engine {
             meta: self.meta(),
             outbox_append: append,
             outbox_remove: remove,
-            dead: std::mem::take(&mut self.output.dead),
+            dead: {
+                self.output.waiting_bytes = 0;
+                std::mem::take(&mut self.output.dead)
+            },
             local: std::mem::take(&mut self.output.local),
         }
     }
@@ -231,7 +239,7 @@ impl Engine {
         for (source, planned) in self.sources.iter().zip(&self.plan.sources) {
             out.fingerprint(planned.fingerprint);
             out.u64(source.accepted);
-            out.u64(source.messages);
+            out.u64(source.lines);
             out.time(source.watermark);
         }
         out.u64(self.names.len() as u64);
@@ -278,9 +286,18 @@ impl Engine {
             .collect()
     }
 
-    /// How many bytes of the file of sink `id` are part of committed epochs.
-    pub fn file_bytes(&self, id: plan::SinkId) -> u64 {
-        self.output.file_bytes[id.0]
+    /// The files that sinks write, each once: the path, how many bytes of it are part of committed epochs, and whether
+    /// a committed epoch says that it is ours.
+    pub fn sink_files(&self) -> BTreeMap<&str, (u64, bool)> {
+        let mut files: BTreeMap<&str, (u64, bool)> = BTreeMap::new();
+        for (at, sink) in self.plan.sinks.iter().enumerate() {
+            if let plan::SinkConnector::Filesystem { path } = &sink.connector {
+                let (bytes, claimed) = files.entry(path).or_default();
+                *bytes += self.output.file_bytes[at];
+                *claimed |= self.output.file_claimed[at];
+            }
+        }
+        files
     }
 
     /// Takes over what was stored. Queries named in `reset` lose their state if their definition has changed; for
@@ -326,7 +343,7 @@ impl Engine {
     fn restore_numbers(&mut self, from: &mut Decoder<'_>) -> Result<(), StateError> {
         for _ in 0..from.count("sources")? {
             let fingerprint = from.fingerprint()?;
-            let (accepted, messages, watermark) = (from.u64()?, from.u64()?, from.time()?);
+            let (accepted, lines, watermark) = (from.u64()?, from.u64()?, from.time()?);
             let planned = self.plan.sources.iter();
             for (source, _) in self
                 .sources
@@ -335,7 +352,7 @@ impl Engine {
                 .filter(|(_, p)| p.fingerprint == fingerprint)
             {
                 source.accepted = accepted;
-                source.messages = messages;
+                source.lines = lines;
                 source.watermark = watermark;
             }
         }
@@ -353,6 +370,7 @@ impl Engine {
             for (at, sink) in self.plan.sinks.iter().enumerate() {
                 if sink.fingerprint == fingerprint {
                     self.output.file_bytes[at] = bytes;
+                    self.output.file_claimed[at] = true;
                 }
             }
         }
@@ -380,12 +398,12 @@ impl Engine {
         Ok(())
     }
 
-    /// The sources that read a file, with the path and how many messages of it are done.
+    /// The sources that read a file, with the path and how many lines of it are done.
     pub fn file_sources(&self) -> impl Iterator<Item = (plan::SourceId, &str, u64)> {
         let planned = self.plan.sources.iter().enumerate();
         planned.filter_map(|(id, source)| match &source.connector {
             SourceConnector::Filesystem { path } => {
-                Some((plan::SourceId(id), path.as_str(), self.sources[id].messages))
+                Some((plan::SourceId(id), path.as_str(), self.sources[id].lines))
             }
             SourceConnector::Mqtt { .. } => None,
         })

@@ -28,14 +28,35 @@ pub(super) struct Graph {
 struct Node {
     stage: Stage,
     consumers: SmallVec<[(usize, usize); 2]>,
-    /// The watermark of each input; a node's own is the least of them.
-    inputs: SmallVec<[EventTime; 1]>,
+    /// What is known of each input's time.
+    inputs: SmallVec<[Input; 1]>,
     watermark: EventTime,
     fingerprint: Fingerprint,
 }
 
+/// The time of one input.
+#[derive(Clone, Copy)]
+struct Input {
+    watermark: EventTime,
+    /// Silent for longer than its source's idle timeout: it does not hold the others back.
+    idle: bool,
+}
+
+/// The watermark that inputs give together: the least of those that are active; if none is, the greatest of all, as
+/// Flink has it.
+fn together(inputs: &[Input]) -> Option<EventTime> {
+    let active = inputs
+        .iter()
+        .filter(|input| !input.idle)
+        .map(|input| input.watermark)
+        .min();
+    active.or_else(|| inputs.iter().map(|input| input.watermark).max())
+}
+
 enum Stage {
     Pass,
+    /// Rows of several inputs. One event may come in by two of them and must not give two events with one id.
+    Union,
     Filter(Expr),
     Project {
         exprs: Vec<Expr>,
@@ -90,6 +111,10 @@ impl Graph {
         let context = self.context;
         match &mut self.nodes[at].stage {
             Stage::Pass => self.forward(at, row, lineage, exit),
+            Stage::Union => {
+                let lineage = lineage.child(self.nodes[at].fingerprint, input as u64);
+                self.forward(at, row, lineage, exit);
+            }
             Stage::Filter(predicate) => match predicate.test(row, &context) {
                 Ok(true) => self.forward(at, row, lineage, exit),
                 Ok(false) => {}
@@ -208,11 +233,39 @@ impl Graph {
         watermark: EventTime,
         exit: &mut dyn Exit,
     ) {
-        let node = &mut self.nodes[at];
-        if let Some(known) = node.inputs.get_mut(input) {
-            *known = watermark.max(*known);
+        if let Some(known) = self.nodes[at].inputs.get_mut(input) {
+            known.watermark = watermark.max(known.watermark);
         }
-        let reached = node.inputs.iter().copied().min().unwrap_or(watermark);
+        let reached = together(&self.nodes[at].inputs).unwrap_or(watermark);
+        self.reach(at, reached, exit);
+    }
+
+    /// Tells a node that an input has fallen silent, or speaks again.
+    pub(super) fn set_idle(&mut self, at: usize, input: usize, idle: bool, exit: &mut dyn Exit) {
+        let node = &mut self.nodes[at];
+        let before = !node.inputs.is_empty() && node.inputs.iter().all(|input| input.idle);
+        if let Some(known) = node.inputs.get_mut(input) {
+            known.idle = idle;
+        }
+        // A source has no inputs: what is said of it is said of its rows.
+        let now = if node.inputs.is_empty() {
+            idle
+        } else {
+            node.inputs.iter().all(|i| i.idle)
+        };
+        if let Some(reached) = together(&node.inputs) {
+            self.reach(at, reached, exit);
+        }
+        if now != before || self.nodes[at].inputs.is_empty() {
+            for index in 0..self.nodes[at].consumers.len() {
+                let (consumer, input) = self.nodes[at].consumers[index];
+                self.set_idle(consumer, input, now, exit);
+            }
+        }
+    }
+
+    fn reach(&mut self, at: usize, reached: EventTime, exit: &mut dyn Exit) {
+        let node = &mut self.nodes[at];
         if reached <= node.watermark {
             return;
         }
@@ -253,14 +306,12 @@ impl Graph {
             let watermark = if let plan::Operator::Source(source) = node.operator {
                 sources[source.0]
             } else {
-                let inputs = node.inputs.iter().map(|from| self.nodes[from.0].watermark);
+                let inputs = node.inputs.iter().map(|from| Input {
+                    watermark: self.nodes[from.0].watermark,
+                    idle: false,
+                });
                 self.nodes[at].inputs = inputs.collect();
-                self.nodes[at]
-                    .inputs
-                    .iter()
-                    .copied()
-                    .min()
-                    .unwrap_or(EventTime::MIN)
+                together(&self.nodes[at].inputs).unwrap_or(EventTime::MIN)
             };
             let running = &mut self.nodes[at];
             running.watermark = watermark;
@@ -273,7 +324,8 @@ impl Graph {
 
 fn start(node: &plan::Node, max_keys: usize) -> Node {
     let stage = match &node.operator {
-        plan::Operator::Source(_) | plan::Operator::Union => Stage::Pass,
+        plan::Operator::Source(_) => Stage::Pass,
+        plan::Operator::Union => Stage::Union,
         plan::Operator::Filter { predicate } => Stage::Filter(predicate.clone()),
         plan::Operator::Project { exprs } => Stage::Project {
             exprs: exprs.clone(),
@@ -314,7 +366,13 @@ fn start(node: &plan::Node, max_keys: usize) -> Node {
     Node {
         stage,
         consumers: SmallVec::new(),
-        inputs: SmallVec::from_elem(EventTime::MIN, node.inputs.len()),
+        inputs: SmallVec::from_elem(
+            Input {
+                watermark: EventTime::MIN,
+                idle: false,
+            },
+            node.inputs.len(),
+        ),
         watermark: EventTime::MIN,
         fingerprint: node.fingerprint,
     }

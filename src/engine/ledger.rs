@@ -6,21 +6,28 @@
 //!
 //! Invariants:
 //! - The ledger is part of the epoch: a publish is in the durable ledger exactly if its effects are durable.
-//! - The broker has at most its in-flight window of publishes without PUBACK, and receives our PUBACKs in order.
-//!   So only the newest `capacity` publishes (a few windows) can be in doubt; older ones leave the ledger.
+//! - The newest [`MEMORY`] publishes are remembered. Receive Maximum would allow for far fewer, but it bounds nothing:
+//!   mosquitto 2.0 answers each PUBACK with a whole window of publishes while it has a backlog, and comes to read the
+//!   other PUBACKs afterwards. Ten thousand publishes in doubt at once are an ordinary restart after an hour's outage.
 //! - A packet id means nothing by itself. Brokers that count ids up (mosquitto) do not use one again while it is in
 //!   doubt; with those that hand out the lowest free id, a DUP may be the first copy to arrive of *another* message
-//!   with the same bytes. Once a broker was seen to use an id again within the ledger, a match proves nothing any
-//!   more: the message is processed, and counted as [`Verdict::PossibleDuplicate`]. A duplicate beats a loss.
+//!   with the same bytes. Once a broker was seen to use an id again within a few windows, a match proves nothing any
+//!   more: the message is processed, and counted as [`Verdict::PossibleDuplicate`]. A duplicate beats a loss. Where
+//!   an id comes again later than that, half that distance is remembered.
 //! - A lost session empties the ledger: the broker has forgotten its ids.
+//!
+//! Bound: 16 bytes for each of the 65,536 packet ids, in pages that are made when they are first used.
 
-use std::collections::VecDeque;
-
-use hashbrown::HashMap;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::state::{Decoder, Encoder, StateError};
 use crate::types::Fingerprint;
+
+/// How many publishes are remembered: half of the packet ids. An id that is counted up comes again only when the
+/// other half has passed, so that what is found under it is the same publish.
+const MEMORY: u64 = 32_768;
+/// Ids in one page of the table.
+const PAGE: usize = 256;
 
 /// What a delivery is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,25 +43,31 @@ pub enum Verdict {
 /// The deliveries of one connection that are in doubt.
 #[derive(Debug)]
 pub struct Ledger {
-    entries: HashMap<u16, Entry, foldhash::fast::FixedState>,
-    /// Packet ids with the number of their entry, oldest first; a pair whose number is not the entry's is stale.
-    order: VecDeque<(u16, u64)>,
-    capacity: usize,
+    /// What was last published under each packet id.
+    pages: Vec<Option<Box<[Entry; PAGE]>>>,
+    /// What was noted before this number is forgotten.
+    forgotten: u64,
+    /// How far back is remembered.
+    memory: u64,
+    /// An id that is used again within so many publishes was free at once.
+    close: u64,
     next_number: u64,
+    /// The first number of the network connection that is up.
+    connection_began: u64,
     session: u64,
-    /// Counts network connections of this process; entries read from the store belong to connection 0.
-    connection: u64,
     reuses_ids: bool,
     /// What the next seal has to write.
     unsealed: Vec<(u16, u64)>,
     session_changed: bool,
+    /// Whether the next seal has to write all that is left, because entries were withdrawn.
+    rewrite: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
+/// A publish. Numbers begin with 1; 0 is an entry that was never used.
+#[derive(Clone, Copy, Debug, Default)]
 struct Entry {
     hash: u64,
     number: u64,
-    connection: u64,
 }
 
 /// The hash of what is published; 64 bits, the same in every version.
@@ -67,25 +80,27 @@ pub fn publish_hash(topic: &str, payload: &[u8]) -> u64 {
 }
 
 impl Ledger {
-    /// A ledger for a connection that advertises `receive_maximum`. Three windows and some: brokers were seen to
-    /// send twice what was advertised.
+    /// A ledger for a connection that advertises `receive_maximum`.
     pub fn new(receive_maximum: u16) -> Self {
         Self {
-            entries: HashMap::default(),
-            order: VecDeque::new(),
-            capacity: 3 * usize::from(receive_maximum) + 64,
-            next_number: 0,
+            pages: vec![None; usize::from(u16::MAX) / PAGE + 1],
+            forgotten: 1,
+            memory: MEMORY,
+            // Three windows and some: a broker that counts up has more ids than that.
+            close: 3 * u64::from(receive_maximum) + 64,
+            next_number: 1,
+            connection_began: 1,
             session: 0,
-            connection: 0,
             reuses_ids: false,
             unsealed: Vec::new(),
             session_changed: false,
+            rewrite: false,
         }
     }
 
     /// A connection is up. Returns whether a session that was known to exist is gone.
     pub fn connected(&mut self, session_present: bool) -> bool {
-        self.connection += 1;
+        self.connection_began = self.next_number;
         if session_present {
             return false;
         }
@@ -97,8 +112,8 @@ impl Ledger {
     }
 
     fn clear(&mut self) {
-        self.entries.clear();
-        self.order.clear();
+        self.forgotten = self.next_number;
+        self.memory = MEMORY;
         self.unsealed.clear();
         self.reuses_ids = false;
     }
@@ -108,73 +123,86 @@ impl Ledger {
         self.reuses_ids
     }
 
-    /// Judges a QoS 1 delivery, and notes it as processed unless it is a duplicate.
+    /// Judges a QoS 1 delivery, and notes it as processed.
     pub fn judge(&mut self, dup: bool, packet_id: u16, hash: u64) -> Verdict {
-        let known = self.entries.get(&packet_id).copied();
-        let verdict = match known {
+        let verdict = match self.known(packet_id) {
             // The one place where the test-only fault lies; see `Cargo.toml`.
             Some(_) if cfg!(feature = "fault-injection") => Verdict::New,
             Some(entry) if dup && entry.hash == hash => {
                 if self.reuses_ids {
                     Verdict::PossibleDuplicate
                 } else {
-                    return Verdict::Duplicate;
+                    Verdict::Duplicate
                 }
             }
             Some(entry) => {
-                if entry.connection == self.connection {
-                    self.reuses_ids = true;
-                } else {
-                    // The broker counts from an older number than it had: it came back from a backup of its
-                    // sessions, or it numbers each connection anew. What it was sent before says nothing now.
-                    let connection = self.connection;
-                    self.entries
-                        .retain(|_, entry| entry.connection == connection);
-                }
+                self.used_again(entry);
                 Verdict::New
             }
             None => Verdict::New,
         };
+        // A duplicate is noted as well: it is in doubt anew, and may be the oldest that is.
         self.note(packet_id, hash);
         self.unsealed.push((packet_id, hash));
         verdict
     }
 
+    /// Learns from an id that stands for another publish than `before`.
+    fn used_again(&mut self, before: Entry) {
+        if before.number < self.connection_began {
+            // The broker counts from an older number than it had: it came back from a backup of its sessions, or it
+            // numbers each connection anew. What it was sent before says nothing now.
+            self.forgotten = self.connection_began;
+            self.rewrite = true;
+            return;
+        }
+        let distance = self.next_number - before.number;
+        if distance <= self.close {
+            self.reuses_ids = true;
+        } else {
+            self.memory = self.memory.min(distance / 2).max(self.close);
+        }
+    }
+
+    /// What was published under `packet_id`, if that is remembered.
+    fn known(&self, packet_id: u16) -> Option<Entry> {
+        let (page, at) = place(packet_id);
+        let entry = self.pages[page].as_ref()?[at];
+        (entry.number >= self.oldest()).then_some(entry)
+    }
+
+    /// The number of the oldest publish that is remembered.
+    fn oldest(&self) -> u64 {
+        self.next_number
+            .saturating_sub(self.memory)
+            .max(self.forgotten)
+    }
+
     fn note(&mut self, packet_id: u16, hash: u64) {
         let number = self.next_number;
         self.next_number += 1;
-        self.entries.insert(
-            packet_id,
-            Entry {
-                hash,
-                number,
-                connection: self.connection,
-            },
-        );
-        self.order.push_back((packet_id, number));
-        while self.order.len() > self.capacity {
-            if let Some((id, number)) = self.order.pop_front()
-                && self
-                    .entries
-                    .get(&id)
-                    .is_some_and(|entry| entry.number == number)
-            {
-                self.entries.remove(&id);
-            }
-        }
+        let (page, at) = place(packet_id);
+        let page = self.pages[page].get_or_insert_with(|| Box::new([Entry::default(); PAGE]));
+        page[at] = Entry { hash, number };
     }
 
     /// Writes what has changed since the last seal; false if nothing has.
     pub fn seal(&mut self, out: &mut Encoder) -> bool {
-        if self.unsealed.is_empty() && !self.session_changed {
+        if self.unsealed.is_empty() && !self.session_changed && !self.rewrite {
             return false;
+        }
+        if std::mem::take(&mut self.rewrite) {
+            self.unsealed.clear();
+            self.session_changed = false;
+            self.snapshot(out);
+            return true;
         }
         out.u64(self.session);
         out.bool(self.session_changed);
         out.bool(self.reuses_ids);
         self.session_changed = false;
-        // More than the ledger holds need not be written.
-        let surplus = self.unsealed.len().saturating_sub(self.capacity);
+        // More than is remembered need not be written.
+        let surplus = self.unsealed.len().saturating_sub(MEMORY as usize);
         write_entries(self.unsealed.drain(..).skip(surplus), out);
         true
     }
@@ -184,14 +212,17 @@ impl Ledger {
         out.u64(self.session);
         out.bool(true);
         out.bool(self.reuses_ids);
-        let live = self.order.iter().filter_map(|(id, number)| {
-            let entry = self
-                .entries
-                .get(id)
-                .filter(|entry| entry.number == *number)?;
-            Some((*id, entry.hash))
-        });
-        write_entries(live, out);
+        let oldest = self.oldest();
+        let mut live = Vec::new();
+        for (page, entries) in self.pages.iter().enumerate() {
+            for (at, entry) in entries.iter().flat_map(|page| page.iter()).enumerate() {
+                if entry.number >= oldest {
+                    live.push((entry.number, (page * PAGE + at) as u16, entry.hash));
+                }
+            }
+        }
+        live.sort_unstable();
+        write_entries(live.into_iter().map(|(_, id, hash)| (id, hash)), out);
     }
 
     /// Applies what `seal` or `snapshot` wrote, in order.
@@ -208,6 +239,11 @@ impl Ledger {
         }
         Ok(())
     }
+}
+
+/// Where a packet id is in the table.
+const fn place(packet_id: u16) -> (usize, usize) {
+    (packet_id as usize / PAGE, packet_id as usize % PAGE)
 }
 
 fn write_entries(entries: impl Iterator<Item = (u16, u64)>, out: &mut Encoder) {
@@ -298,6 +334,13 @@ mod tests {
             "counts from an older number"
         );
         assert!(!ledger.reuses_ids());
+        let mut again = reopened(&mut ledger, false);
+        again.connected(true);
+        assert_eq!(
+            again.judge(true, 4, 100),
+            Verdict::New,
+            "the same after a crash"
+        );
         assert_eq!(
             ledger.judge(true, 4, 100),
             Verdict::New,
@@ -305,15 +348,54 @@ mod tests {
         );
     }
 
+    /// mosquitto 2.0 handed over a backlog of 20,000: the ledger knew the newest 364 of the redeliveries' ids, forgot
+    /// each before its turn came, and everything was counted again and again.
     #[test]
-    fn old_entries_leave() {
-        let mut ledger = connected();
-        for id in 1..=1_000 {
-            ledger.judge(false, id, 7);
+    fn a_whole_backlog_in_doubt_is_recognised_in_its_order() {
+        for whole in [false, true] {
+            let mut before = connected();
+            for id in 1..=20_000 {
+                assert_eq!(before.judge(false, id, 7), Verdict::New);
+            }
+            let mut after = reopened(&mut before, whole);
+            for _ in 0..3 {
+                after.connected(true);
+                for id in 1..=20_000 {
+                    assert_eq!(after.judge(true, id, 7), Verdict::Duplicate, "{id}");
+                }
+            }
+            assert_eq!(after.judge(false, 20_001, 7), Verdict::New);
+            assert!(!after.reuses_ids());
         }
-        assert_eq!(ledger.entries.len(), 94);
+    }
+
+    #[test]
+    fn what_is_half_of_the_ids_ago_is_forgotten() {
+        let mut ledger = connected();
+        for round in 0..3_u32 {
+            for id in 1..=65_535 {
+                assert_eq!(ledger.judge(false, id, 7), Verdict::New, "{round}");
+            }
+        }
         ledger.connected(true);
-        assert_eq!(ledger.judge(true, 906, 7), Verdict::New);
-        assert_eq!(ledger.judge(true, 908, 7), Verdict::Duplicate);
+        // Sent before, but so long ago that the id stands for another message with the same bytes, whose first copy
+        // was lost.
+        assert_eq!(ledger.judge(true, 1, 7), Verdict::New);
+        assert_eq!(ledger.judge(true, 65_000, 7), Verdict::Duplicate);
+        assert!(!ledger.reuses_ids());
+    }
+
+    #[test]
+    fn a_broker_with_few_ids_is_remembered_for_half_of_them() {
+        let mut ledger = connected();
+        for _ in 0..2 {
+            for id in 1..=1_000 {
+                ledger.judge(false, id, 7);
+            }
+        }
+        assert!(!ledger.reuses_ids());
+        ledger.connected(true);
+        assert_eq!(ledger.judge(true, 400, 7), Verdict::New);
+        assert_eq!(ledger.judge(true, 900, 7), Verdict::Duplicate);
     }
 }

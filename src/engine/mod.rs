@@ -35,7 +35,7 @@ use crate::codec::Message;
 use crate::ops::Discard;
 use crate::plan::{self, Plan, SourceConnector, SourceId};
 use crate::state::Encoder;
-use crate::types::EventTime;
+use crate::types::{EventTime, Fingerprint};
 
 /// What time it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +86,14 @@ pub struct Delivery<'a> {
     pub tracked: bool,
 }
 
+/// The id under which a topic filter is subscribed to. It belongs to the filter and not to a table: a broker keeps one
+/// subscription for each filter, and keeps its id with messages that it delivers after a restart of ours.
+pub fn subscription_id(connection: &str, filter: &str) -> u32 {
+    let hash = Fingerprint::of(&format!("{connection}\0{filter}")).0;
+    // Variable byte integers end at 268,435,455; 0 is not allowed.
+    (hash % 268_435_454) as u32 + 1
+}
+
 /// What [`EngineOptions::least_fold_bytes`] is unless there is a reason.
 pub const LEAST_FOLD_BYTES: u64 = 256 * 1024;
 
@@ -97,7 +105,8 @@ pub struct Engine {
     output: Output,
     ledgers: Vec<Ledger>,
     names: Vec<CompactString>,
-    subscription_ids: Vec<u32>,
+    /// For each source, the subscription ids of its topic filters.
+    subscription_ids: Vec<Vec<u32>>,
     /// For each connection, the topic filters that were subscribed to when the last epoch was committed.
     filters_before: Vec<Vec<String>>,
     max_payload_bytes: usize,
@@ -130,11 +139,20 @@ impl Engine {
                 .collect(),
             filters_before: vec![Vec::new(); options.connections.len()],
             names: options.connections.iter().map(|c| c.name.clone()).collect(),
-            // Variable byte integers end at 268,435,455; 0 is not allowed.
             subscription_ids: plan
                 .sources
                 .iter()
-                .map(|source| (source.fingerprint.0 % 268_435_454) as u32 + 1)
+                .map(|source| match &source.connector {
+                    SourceConnector::Mqtt {
+                        connection,
+                        filters,
+                        ..
+                    } => filters
+                        .iter()
+                        .map(|filter| subscription_id(connection, filter))
+                        .collect(),
+                    SourceConnector::Filesystem { .. } => Vec::new(),
+                })
                 .collect(),
             max_payload_bytes: options.max_payload_bytes,
             epoch: 0,
@@ -154,12 +172,6 @@ impl Engine {
     /// The epoch sealed last.
     pub const fn epoch(&self) -> u64 {
         self.epoch
-    }
-
-    /// The id under which a source subscribes: the same as long as its definition is, because a broker's session
-    /// keeps it for messages that are delivered after a restart.
-    pub fn subscription_id(&self, source: SourceId) -> u32 {
-        self.subscription_ids[source.0]
     }
 
     /// A connection is up. Returns whether a session that existed is gone, and with it what the broker held for us.
@@ -225,14 +237,13 @@ impl Engine {
         if *name != self.names[connection] {
             return None;
         }
-        let by_id = delivery
-            .subscription_ids
-            .iter()
-            .any(|id| self.subscription_ids.contains(id));
-        let matches = if by_id {
-            delivery
-                .subscription_ids
-                .contains(&self.subscription_ids[id])
+        let ids = delivery.subscription_ids;
+        let known = |id: &u32| self.subscription_ids.iter().any(|owned| owned.contains(id));
+        // An id from before a change of the pipeline says nothing about the tables of now.
+        let matches = if !ids.is_empty() && ids.iter().all(known) {
+            self.subscription_ids[id]
+                .iter()
+                .any(|owned| ids.contains(owned))
         } else {
             filters
                 .iter()
@@ -241,14 +252,19 @@ impl Engine {
         matches.then_some(*retained)
     }
 
-    /// Takes a message for one source: from a recording, a file or the dead letters.
+    /// Takes the next line of a source's file; how many were taken is remembered over restarts.
+    pub fn deliver_line(&mut self, id: SourceId, message: &Message<'_>, clock: Clock) {
+        self.sources[id.0].lines += 1;
+        self.deliver_to(id, message, clock);
+    }
+
+    /// Takes a message for one source: from a recording or the dead letters.
     pub fn deliver_to(&mut self, id: SourceId, message: &Message<'_>, clock: Clock) {
         self.changed = true;
         self.wall_floor = self.wall_floor.max(clock.wall);
         self.graph.context.now = self.wall_floor;
         self.output.now_micros = self.wall_floor.as_micros();
         let source = &mut self.sources[id.0];
-        source.messages += 1;
         let context = self.graph.context;
         let size = message.payload.len();
         let rows = if size > self.max_payload_bytes {
@@ -270,8 +286,9 @@ impl Engine {
                 return;
             }
         };
+        let dead_before = self.output.dead.len();
         for row in &rows {
-            self.accept(id.0, row, message, clock);
+            self.accept(id.0, row, message, dead_before, clock);
         }
         self.sources[id.0].give_back(rows);
     }
@@ -281,8 +298,12 @@ impl Engine {
         id: usize,
         row: &[crate::types::Value],
         message: &Message<'_>,
+        dead_before: usize,
         clock: Clock,
     ) {
+        if self.sources[id].wakes() {
+            self.set_idle(id, false);
+        }
         let source = &mut self.sources[id];
         let (node, before) = (source.node, source.watermark);
         let (lineage, watermark) = source.accept(row, &self.graph.context, clock.steady_micros);
@@ -290,7 +311,7 @@ impl Engine {
         if node == usize::MAX {
             return;
         }
-        let mut exit = self.output.during(&self.plan, Some(message));
+        let mut exit = self.output.during(&self.plan, Some(message), dead_before);
         self.graph.push(node, 0, row, lineage, &mut exit);
         if watermark > before {
             exit.message = None;
@@ -306,7 +327,11 @@ impl Engine {
         self.output.now_micros = self.wall_floor.as_micros();
         let rows_before = self.output.counters.rows_out;
         for id in 0..self.sources.len() {
-            if let Some(watermark) = self.sources[id].idle_watermark(clock.steady_micros) {
+            let tick = self.sources[id].tick(clock.steady_micros);
+            if tick.fell_idle {
+                self.set_idle(id, true);
+            }
+            if let Some(watermark) = tick.watermark {
                 self.advance(id, watermark);
             }
         }
@@ -315,7 +340,7 @@ impl Engine {
 
     /// When `tick` has something to do, on the clock that never jumps.
     pub fn next_tick(&self) -> Option<u64> {
-        self.sources.iter().filter_map(Source::idle_at).min()
+        self.sources.iter().filter_map(Source::tick_at).min()
     }
 
     /// The input has ended, as a recording does: every window closes.
@@ -326,11 +351,19 @@ impl Engine {
         }
     }
 
+    fn set_idle(&mut self, id: usize, idle: bool) {
+        let node = self.sources[id].node;
+        if node != usize::MAX {
+            let mut exit = self.output.during(&self.plan, None, 0);
+            self.graph.set_idle(node, 0, idle, &mut exit);
+        }
+    }
+
     fn advance(&mut self, id: usize, watermark: EventTime) {
         let node = self.sources[id].node;
         self.sources[id].watermark = watermark;
         if node != usize::MAX {
-            let mut exit = self.output.during(&self.plan, None);
+            let mut exit = self.output.during(&self.plan, None, 0);
             self.graph.advance(node, 0, watermark, &mut exit);
         }
     }
@@ -381,6 +414,17 @@ impl Engine {
         }
     }
 
+    /// A chunk of the outbox that the store cannot give back leaves the book, its rows counted. False if it had left
+    /// already, which is how a chunk that was acknowledged meanwhile looks.
+    pub fn outbox_unreadable(&mut self, connection: usize, first_number: u64) -> bool {
+        let rows = self.output.outboxes[connection].forget(first_number);
+        if let Some(rows) = rows {
+            let name = self.names[connection].clone();
+            self.count_many(&name, "outbox_unreadable", rows);
+        }
+        rows.is_some()
+    }
+
     /// What has been counted since the start of this process.
     pub const fn counters(&self) -> &Counters {
         &self.output.counters
@@ -389,6 +433,22 @@ impl Engine {
     /// The outbox of a connection.
     pub fn outbox(&mut self, connection: usize) -> &mut Outbox {
         &mut self.output.outboxes[connection]
+    }
+
+    /// Whether rows in some outbox have passed the age at which they are dropped: the next seal drops them.
+    pub fn any_expired(&mut self, clock: Clock) -> bool {
+        self.wall_floor = self.wall_floor.max(clock.wall);
+        let now_micros = self.wall_floor.as_micros();
+        self.output
+            .outboxes
+            .iter()
+            .any(|outbox| outbox.has_expired(now_micros))
+    }
+
+    /// Bytes that the epoch has gathered so far.
+    pub fn epoch_bytes(&self) -> u64 {
+        let outboxes = self.output.outboxes.iter().map(Outbox::unsealed_bytes);
+        outboxes.sum::<u64>() + self.output.waiting_bytes
     }
 
     /// Rows that wait in the outbox of a connection.
@@ -429,10 +489,5 @@ impl Engine {
             .filter(|watermark| *watermark > EventTime::MIN)
             .min()
             .unwrap_or(EventTime::MIN)
-    }
-
-    /// How many messages source `id` has been given over all restarts.
-    pub fn messages(&self, id: SourceId) -> u64 {
-        self.sources[id.0].messages
     }
 }

@@ -180,6 +180,17 @@ impl Outbox {
         (self.dropped, self.expired)
     }
 
+    /// Whether the oldest rows have passed the age at which they are dropped.
+    pub fn has_expired(&self, now_micros: i64) -> bool {
+        let limit = self
+            .limits
+            .max_age_micros
+            .map(|age| now_micros.saturating_sub_unsigned(age));
+        limit
+            .zip(self.oldest_micros())
+            .is_some_and(|(limit, oldest)| oldest < limit)
+    }
+
     /// Whether input may be taken.
     pub fn has_room(&self) -> bool {
         self.limits.policy != Policy::Block || self.bytes() < self.limits.limit_bytes
@@ -230,6 +241,13 @@ impl Outbox {
             self.remove(first);
         }
         true
+    }
+
+    /// Takes out a chunk that cannot be read; gives how many of its rows upstream does not have.
+    pub fn forget(&mut self, first_number: u64) -> Option<u64> {
+        self.chunks
+            .contains_key(&first_number)
+            .then(|| self.remove(first_number))
     }
 
     fn remove(&mut self, first: u64) -> u64 {

@@ -70,7 +70,11 @@ pub(super) struct Output {
     pub(super) counters: Counters,
     /// Bytes written to each file sink over all restarts, line ends included; 0 for other sinks.
     pub(super) file_bytes: Vec<u64>,
+    /// Whether a committed epoch says that the sink's file is ours.
+    pub(super) file_claimed: Vec<bool>,
     pub(super) now_micros: i64,
+    /// Bytes of `local` and `dead`.
+    pub(super) waiting_bytes: u64,
     targets: Vec<Target>,
     text: String,
 }
@@ -101,7 +105,9 @@ impl Output {
             dead: Vec::new(),
             counters: Counters::default(),
             file_bytes: vec![0; plan.sinks.len()],
+            file_claimed: vec![false; plan.sinks.len()],
             now_micros: 0,
+            waiting_bytes: 0,
             targets: plan.sinks.iter().map(target).collect(),
             text: String::new(),
         }
@@ -123,8 +129,7 @@ impl Output {
         discard: Discard,
     ) {
         self.count(&stream, discard.reason);
-        self.dead
-            .push(dead_letter(stream, Some(message), discard, true));
+        self.keep(dead_letter(stream, Some(message), discard, true));
     }
 
     /// Keeps a derived event that upstream does not take.
@@ -135,21 +140,27 @@ impl Output {
         discard: Discard,
     ) {
         self.count(&stream, discard.reason);
-        self.dead
-            .push(dead_letter(stream, Some(message), discard, false));
+        self.keep(dead_letter(stream, Some(message), discard, false));
     }
 
-    /// The exit of the graph while `message` is processed.
+    /// The exit of the graph while `message` is processed; dead letters from `dead_before` on are of this message.
     pub(super) fn during<'a>(
         &'a mut self,
         plan: &'a Arc<Plan>,
         message: Option<&'a Message<'a>>,
+        dead_before: usize,
     ) -> DuringMessage<'a> {
         DuringMessage {
             output: self,
             plan,
             message,
+            dead_before,
         }
+    }
+
+    fn keep(&mut self, letter: DeadLetter) {
+        self.waiting_bytes += (letter.payload.len() + letter.detail.len() + 128) as u64;
+        self.dead.push(letter);
     }
 }
 
@@ -191,6 +202,8 @@ pub(super) struct DuringMessage<'a> {
     output: &'a mut Output,
     plan: &'a Arc<Plan>,
     pub(super) message: Option<&'a Message<'a>>,
+    /// Dead letters from here on are of this message.
+    dead_before: usize,
 }
 
 impl Exit for DuringMessage<'_> {
@@ -205,6 +218,7 @@ impl Exit for DuringMessage<'_> {
                 if file {
                     output.file_bytes[id.0] += output.text.len() as u64 + 1;
                 }
+                output.waiting_bytes += output.text.len() as u64 + 64;
                 output.local.push(LocalRow {
                     sink: id,
                     line: output.text.clone(),
@@ -239,7 +253,7 @@ impl Exit for DuringMessage<'_> {
                         let mut letter =
                             dead_letter(sink.name.clone(), self.message, discard, false);
                         letter.payload = output.text.clone().into_bytes();
-                        output.dead.push(letter);
+                        output.keep(letter);
                     }
                 }
             }
@@ -249,18 +263,14 @@ impl Exit for DuringMessage<'_> {
     fn discard(&mut self, node: NodeId, discard: Discard) {
         let stream = &self.plan.nodes[node.0].query;
         self.output.count(stream, discard.reason);
-        let letter = dead_letter(stream.clone(), self.message, discard, false);
-        // A message with many rows may be discarded many times over for the same reason: its bytes are kept once.
-        let again = self.message.is_some()
-            && self.output.dead.last().is_some_and(|last| {
-                last.stream == letter.stream
-                    && last.reason == letter.reason
-                    && last.received == letter.received
-                    && last.topic == letter.topic
-                    && last.payload == letter.payload
-            });
-        if !again {
-            self.output.dead.push(letter);
+        // A message with many rows may be discarded many times over, by several queries: its bytes are kept once for
+        // each query and reason.
+        let of_message = &self.output.dead[self.dead_before..];
+        let kept =
+            |letter: &DeadLetter| letter.stream == *stream && letter.reason == discard.reason;
+        if self.message.is_none() || !of_message.iter().any(kept) {
+            let letter = dead_letter(stream.clone(), self.message, discard, false);
+            self.output.keep(letter);
         }
     }
 }

@@ -26,11 +26,12 @@ pub(super) struct Source {
     pub(super) node: usize,
     /// Rows accepted so far, over all restarts.
     pub(super) accepted: u64,
-    /// Messages given so far, rejected ones included, over all restarts.
-    pub(super) messages: u64,
+    /// Lines of its file taken so far, rejected ones included, over all restarts.
+    pub(super) lines: u64,
     pub(super) watermark: EventTime,
     /// When the last row came, on the clock that never jumps; and the watermark then.
     last_row: Option<(u64, EventTime)>,
+    idle: bool,
     idle_looked_at: u64,
 }
 
@@ -60,9 +61,10 @@ impl Source {
             fingerprint: source.fingerprint,
             node,
             accepted: 0,
-            messages: 0,
+            lines: 0,
             watermark: EventTime::MIN,
             last_row: None,
+            idle: false,
             idle_looked_at: 0,
         }
     }
@@ -113,47 +115,60 @@ impl Source {
             if let Ok(Value::Timestamp(micros)) = rule.expr.eval(row, context) {
                 self.watermark = self.watermark.max(EventTime::from_micros(micros));
             }
-            self.last_row = Some((steady_micros, self.watermark));
         }
+        self.last_row = Some((steady_micros, self.watermark));
         (lineage, self.watermark)
     }
 
-    /// The watermark at this time: when the source has been silent for its idle timeout, event time goes on at the
-    /// pace of the clock that never jumps, so that the last windows close. `None` if it has not moved. A restart
-    /// counts as a row: nobody knows how long the silence before it was.
-    pub(super) fn idle_watermark(&mut self, steady_micros: u64) -> Option<EventTime> {
-        let timeout = self.idle_timeout?;
-        if self.watermark == EventTime::MIN {
-            return None;
-        }
+    /// Whether the source has become active with this row.
+    pub(super) fn wakes(&mut self) -> bool {
+        std::mem::take(&mut self.idle)
+    }
+
+    /// Lets time pass. A source that has been silent for its idle timeout no longer holds others back, and its own
+    /// event time goes on at the pace of the clock that never jumps, so that the last windows close. A restart counts
+    /// as a row: nobody knows how long the silence before it was.
+    pub(super) fn tick(&mut self, steady_micros: u64) -> Tick {
+        let Some(timeout) = self.idle_timeout else {
+            return Tick::default();
+        };
         let (since, then) = *self.last_row.get_or_insert((steady_micros, self.watermark));
         let silent = Timespan::from_micros(steady_micros.saturating_sub(since) as i64);
         if silent < timeout {
-            return None;
+            return Tick::default();
         }
         self.idle_looked_at = steady_micros;
+        let fell_idle = !std::mem::replace(&mut self.idle, true);
         let reached = then.plus(silent);
-        (reached > self.watermark).then(|| {
+        let moved = then > EventTime::MIN && reached > self.watermark;
+        if moved {
             self.watermark = reached;
-            reached
-        })
+        }
+        Tick {
+            fell_idle,
+            watermark: moved.then_some(reached),
+        }
     }
 
-    /// When `idle_watermark` is worth asking again, on the clock that never jumps: at the timeout, then once a second.
-    pub(super) fn idle_at(&self) -> Option<u64> {
+    /// When `tick` is worth calling again, on the clock that never jumps: at the timeout, then once a second.
+    pub(super) fn tick_at(&self) -> Option<u64> {
         let timeout = self.idle_timeout?.as_micros().max(0) as u64;
-        if self.watermark == EventTime::MIN {
-            return None;
-        }
         let Some((since, _)) = self.last_row else {
             return Some(0);
         };
-        Some(
-            since
-                .saturating_add(timeout)
-                .max(self.idle_looked_at.saturating_add(IDLE_STEP_MICROS)),
-        )
+        let due = since.saturating_add(timeout);
+        let again = self.idle_looked_at.saturating_add(IDLE_STEP_MICROS);
+        Some(if self.idle { due.max(again) } else { due })
     }
+}
+
+/// What the passing of time does to a source.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tick {
+    /// It is idle from now on.
+    pub(super) fell_idle: bool,
+    /// Its watermark, if it has moved.
+    pub(super) watermark: Option<EventTime>,
 }
 
 fn check_time(

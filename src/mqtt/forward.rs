@@ -18,7 +18,7 @@ use rumqttc::{
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use super::{Backoff, Endpoint};
+use super::{Backoff, Endpoint, STABLE};
 use crate::engine::OutboxRow;
 
 /// The MQTT 5 user property that carries an event's id.
@@ -109,6 +109,7 @@ impl Forward {
             rows: receiver,
             stopping: stopping.clone(),
             attempt: 0,
+            declined: None,
         };
         Self {
             rows,
@@ -146,7 +147,12 @@ struct Connection {
     rows: mpsc::Receiver<ForwardRow>,
     stopping: Arc<AtomicBool>,
     attempt: u64,
+    /// The row that the broker declined last, and how many times in a row.
+    declined: Option<(u64, u32)>,
 }
+
+/// A row that the broker declines so often without a reason that could pass is refused.
+const DECLINED_LIMIT: u32 = 5;
 
 /// A row that was sent, until the broker's answer.
 struct Sent {
@@ -163,13 +169,16 @@ impl Connection {
         let mut backoff = Backoff::new();
         while !self.stopping.load(Ordering::Relaxed) {
             self.attempt += 1;
+            let since = tokio::time::Instant::now();
             let (reason, connected) = self.connect_and_send().await;
             if self.stopping.load(Ordering::Relaxed) {
                 return;
             }
             let name = &self.options.name;
-            if connected {
+            if since.elapsed() >= STABLE {
                 backoff.reset();
+            }
+            if connected {
                 warn!(connection = %name, %reason, "upstream connection lost; connecting again");
                 let event = ForwardEvent::Down {
                     connection: self.options.connection,
@@ -272,7 +281,7 @@ impl Connection {
     }
 
     fn answered(
-        &self,
+        &mut self,
         sent: Sent,
         answer: Result<PublishResult, PublishNoticeError>,
     ) -> Result<(), String> {
@@ -283,7 +292,7 @@ impl Connection {
             payload,
             ..
         } = sent;
-        let refused = |reason: String| ForwardEvent::Refused {
+        let refused = |topic: String, reason: String| ForwardEvent::Refused {
             connection,
             number,
             topic,
@@ -294,23 +303,33 @@ impl Connection {
         let event = match answer {
             Ok(PublishResult::Qos1(ack)) => match ack.reason {
                 PubAckReason::Success | PubAckReason::NoMatchingSubscribers => delivered,
-                // The broker is short of something: that passes.
-                PubAckReason::QuotaExceeded
-                | PubAckReason::UnspecifiedError
+                PubAckReason::TopicNameInvalid | PubAckReason::PayloadFormatInvalid => {
+                    refused(topic, format!("{:?}", ack.reason))
+                }
+                // Short of something, or an access rule that somebody can mend: that passes, and a row dropped for it
+                // would be lost.
+                PubAckReason::NotAuthorized | PubAckReason::QuotaExceeded => {
+                    return Err(format!("upstream does not take {topic}: {:?}", ack.reason));
+                }
+                // No reason that says what would have to change: after some attempts the row is the reason.
+                PubAckReason::UnspecifiedError
                 | PubAckReason::ImplementationSpecificError
                 | PubAckReason::PacketIdentifierInUse => {
-                    return Err(format!(
-                        "upstream does not take events now: {:?}",
-                        ack.reason
-                    ));
+                    let before = self.declined.filter(|(row, _)| *row == number);
+                    let times = before.map_or(1, |(_, times)| times + 1);
+                    self.declined = Some((number, times));
+                    if times < DECLINED_LIMIT {
+                        return Err(format!(
+                            "upstream does not take {topic} now: {:?}",
+                            ack.reason
+                        ));
+                    }
+                    refused(topic, format!("{:?}, {times} times", ack.reason))
                 }
-                PubAckReason::NotAuthorized
-                | PubAckReason::TopicNameInvalid
-                | PubAckReason::PayloadFormatInvalid => refused(format!("{:?}", ack.reason)),
             },
             Ok(_) => delivered,
             Err(PublishNoticeError::RetainNotSupported) => {
-                refused("the broker keeps no retained messages".to_owned())
+                refused(topic, "the broker keeps no retained messages".to_owned())
             }
             Err(error) => return Err(error.to_string()),
         };

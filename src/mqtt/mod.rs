@@ -8,8 +8,8 @@
 //! What is deliberately absent: QoS 2 (the client's state for it lives in memory and does not survive a crash),
 //! topic aliases, and any decision: what to do with an event is said by the engine and the runtime.
 //!
-//! Bounds: unacknowledged input is bounded by the Receive Maximum we advertise, with a hard limit at four times
-//! that, at which the connection is dropped; QoS 0 input by [`SourceOptions::qos0_limit_bytes`], beyond which it is
+//! Bounds: unacknowledged input is bounded by the Receive Maximum we advertise, where the broker heeds it, and by 16 MiB
+//! where it does not, at which the connection ends until there is room again; QoS 0 input by [`SourceOptions::qos0_limit_bytes`], beyond which it is
 //! dropped and counted; output in flight by [`ForwardOptions::in_flight`].
 
 mod connect;
@@ -19,8 +19,11 @@ mod source;
 pub use connect::{Credentials, Endpoint, Tls, TlsError};
 pub use forward::{Forward, ForwardEvent, ForwardOptions, ForwardRow};
 pub use source::{
-    Acknowledger, Inbox, Received, SourceConnection, SourceEvent, SourceOptions, Subscription,
+    Inbox, Received, SourceConnection, SourceEvent, SourceLink, SourceOptions, Subscription,
 };
+
+/// A connection that lived this long was a good one: the next attempt does not wait for what went wrong before it.
+const STABLE: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// The waits between attempts to connect: doubled from a tenth of a second up to ten seconds.
 #[derive(Debug)]

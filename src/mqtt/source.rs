@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
-use super::{Backoff, Endpoint};
+use super::{Backoff, Endpoint, STABLE};
 use crate::engine::topic_matches;
 
 /// What a source connection asks for.
@@ -37,19 +37,19 @@ pub struct SourceOptions {
     pub acknowledge_on_receipt: bool,
     /// What is subscribed to.
     pub subscriptions: Vec<Subscription>,
+    /// The tables that read from it, with their topic filters, to count what has to be dropped.
+    pub tables: Vec<(String, Vec<String>)>,
     /// What an earlier pipeline subscribed to and nobody wants any more: the session would go on gathering it.
     pub unsubscribe: Vec<String>,
 }
 
-/// A subscription of one source table.
+/// One topic filter. Several tables may share it; a broker knows it once.
 #[derive(Clone, Debug)]
 pub struct Subscription {
-    /// The table.
-    pub source: String,
     /// The identifier that the broker returns with each message.
     pub id: u32,
-    /// Its topic filters.
-    pub filters: Vec<String>,
+    /// The topic filter.
+    pub filter: String,
     /// 0 or 1.
     pub qos: u8,
     /// Whether retained messages are wanted.
@@ -63,8 +63,8 @@ pub enum SourceEvent {
     Connected {
         /// Which connection.
         connection: usize,
-        /// For acknowledging what comes on it.
-        acknowledger: Acknowledger,
+        /// For subscribing, and for acknowledging what comes.
+        link: SourceLink,
         /// Whether the broker still had our session.
         session_present: bool,
     },
@@ -106,14 +106,17 @@ impl Received {
     }
 }
 
-/// Acknowledges on one network connection. One from before a cut does nothing.
+/// One network connection, for what is to be said on it. After a cut it does nothing.
 #[derive(Clone, Debug)]
-pub struct Acknowledger {
+pub struct SourceLink {
     client: AsyncClient,
     attempt: u64,
+    options: Arc<SourceOptions>,
+    /// Whether the broker returns subscription identifiers.
+    identifiers: bool,
 }
 
-impl Acknowledger {
+impl SourceLink {
     /// Which network connection this is.
     pub const fn attempt(&self) -> u64 {
         self.attempt
@@ -127,6 +130,46 @@ impl Acknowledger {
             self.client.try_manual_ack(ack),
             Err(ClientError::RequestChannelFull(_))
         )
+    }
+
+    /// Subscribes to everything. To be done on every connection, also on a resumed session: a session may have lost its
+    /// subscriptions and would then be silent for ever. In a new session only after the commit that remembers it: the
+    /// packet ids begin anew, and a crash must not leave the old ones in the ledger.
+    pub fn subscribe(&self) {
+        for subscription in &self.options.subscriptions {
+            let qos = if subscription.qos == 0 {
+                QoS::AtMostOnce
+            } else {
+                QoS::AtLeastOnce
+            };
+            let mut filter = SubscribeFilter::new(&subscription.filter, qos);
+            // A repeated SUBSCRIBE must not make the broker send its retained messages again.
+            filter.retain_forward_rule = if subscription.retained {
+                RetainForwardRule::OnNewSubscribe
+            } else {
+                RetainForwardRule::Never
+            };
+            let id = self.identifiers.then_some(subscription.id as usize);
+            let properties = SubscribeProperties {
+                id,
+                user_properties: Vec::new(),
+            };
+            if let Err(error) = self
+                .client
+                .try_subscribe_many_with_properties([filter], properties)
+            {
+                warn!(filter = %subscription.filter, %error, "cannot subscribe");
+            }
+        }
+    }
+
+    /// Ends subscriptions of earlier pipelines.
+    pub fn unsubscribe(&self) {
+        for filter in &self.options.unsubscribe {
+            if let Err(error) = self.client.try_unsubscribe(filter) {
+                warn!(filter, %error, "cannot unsubscribe");
+            }
+        }
     }
 
     /// Takes leave of the broker; the session stays.
@@ -143,19 +186,26 @@ pub struct Inbox {
     sender: mpsc::UnboundedSender<SourceEvent>,
     /// Bytes of QoS 0 messages that wait, over all connections.
     qos0_bytes: AtomicU64,
-    /// QoS 1 messages that wait.
+    /// QoS 1 messages that wait, over all connections,
     qos1_waiting: AtomicUsize,
+    /// and their bytes.
+    qos1_bytes: AtomicU64,
 }
 
+/// QoS 1 messages that wait beyond this many bytes end the connection until half of them are processed. Receive
+/// Maximum should keep the broker from sending so much; mosquitto 2.0 does not heed it while it has a backlog.
+const QOS1_LIMIT_BYTES: u64 = 16 << 20;
+
 impl Inbox {
-    /// An inbox and its other end. The channel has no bound of its own: QoS 0 messages are bounded in bytes, QoS 1
-    /// messages by what the broker may send without acknowledgement, connection events by their rarity.
+    /// An inbox and its other end. The channel has no bound of its own: QoS 0 messages are
+    /// bounded in bytes, QoS 1 messages by what the broker may send without acknowledgement, connection events by their rarity.
     pub fn new() -> (Arc<Self>, mpsc::UnboundedReceiver<SourceEvent>) {
         let (sender, receiver) = mpsc::unbounded_channel();
         let inbox = Self {
             sender,
             qos0_bytes: AtomicU64::new(0),
             qos1_waiting: AtomicUsize::new(0),
+            qos1_bytes: AtomicU64::new(0),
         };
         (Arc::new(inbox), receiver)
     }
@@ -167,9 +217,19 @@ impl Inbox {
                 .fetch_sub(received.bytes(), Ordering::Relaxed);
         } else {
             self.qos1_waiting.fetch_sub(1, Ordering::Relaxed);
+            self.qos1_bytes
+                .fetch_sub(received.bytes(), Ordering::Relaxed);
         }
     }
+
+    /// Whether QoS 1 messages fill `1 / parts` of their limit.
+    fn is_filled(&self, parts: u64) -> bool {
+        self.qos1_bytes.load(Ordering::Relaxed) >= QOS1_LIMIT_BYTES / parts
+    }
 }
+
+/// How often a connection that ended for want of room looks whether there is some.
+const ROOM_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A subscribing connection and the task that runs it.
 #[derive(Debug)]
@@ -184,14 +244,14 @@ impl SourceConnection {
     /// Connects, and connects again whenever the connection is lost, until it is stopped.
     pub fn start(options: SourceOptions, inbox: Arc<Inbox>) -> Self {
         let names: Vec<String> = options
-            .subscriptions
+            .tables
             .iter()
-            .map(|s| s.source.clone())
+            .map(|(name, _)| name.clone())
             .collect();
         let drops = Arc::new(names.iter().map(|_| AtomicU64::new(0)).collect::<Vec<_>>());
         let stopping = Arc::new(AtomicBool::new(false));
         let connection = Connection {
-            options,
+            options: Arc::new(options),
             inbox,
             stopping: stopping.clone(),
             drops: drops.clone(),
@@ -218,7 +278,7 @@ impl SourceConnection {
             .filter(|(_, count)| *count > 0)
     }
 
-    /// Waits until it has taken leave, at the most for `patience`. Tell its [`Acknowledger`] to disconnect first.
+    /// Waits until it has taken leave, at the most for `patience`. Tell its [`SourceLink`] to disconnect first.
     pub async fn stop(self, patience: Duration) {
         self.stopping.store(true, Ordering::Relaxed);
         let abort = self.task.abort_handle();
@@ -234,7 +294,7 @@ impl SourceConnection {
 }
 
 struct Connection {
-    options: SourceOptions,
+    options: Arc<SourceOptions>,
     inbox: Arc<Inbox>,
     stopping: Arc<AtomicBool>,
     drops: Arc<Vec<AtomicU64>>,
@@ -246,6 +306,7 @@ impl Connection {
         let mut backoff = Backoff::new();
         while !self.stopping.load(Ordering::Relaxed) {
             self.attempt += 1;
+            let since = tokio::time::Instant::now();
             let (client, mut event_loop) = self.client();
             let (reason, connected) = self.poll(&client, &mut event_loop).await;
             if self.stopping.load(Ordering::Relaxed) {
@@ -253,7 +314,6 @@ impl Connection {
             }
             let name = &self.options.name;
             if connected {
-                backoff.reset();
                 warn!(connection = %name, %reason, "broker connection lost; connecting again");
                 let event = SourceEvent::Disconnected {
                     connection: self.options.connection,
@@ -265,7 +325,14 @@ impl Connection {
                 let Endpoint { host, port, .. } = &self.options.endpoint;
                 warn!(connection = %name, %host, port, %reason, "cannot connect to the broker; trying again");
             }
+            if since.elapsed() >= STABLE {
+                backoff.reset();
+            }
             backoff.wait().await;
+            // Connecting now would bring the same messages again. The broker holds them.
+            while self.inbox.is_filled(2) && !self.stopping.load(Ordering::Relaxed) {
+                tokio::time::sleep(ROOM_INTERVAL).await;
+            }
         }
     }
 
@@ -297,6 +364,11 @@ impl Connection {
                     if let Err(reason) = self.take(publish) {
                         return (reason, connected);
                     }
+                    // More than a window waits: those who process it get their turn first.
+                    let waiting = self.inbox.qos1_waiting.load(Ordering::Relaxed);
+                    if waiting > usize::from(self.options.receive_maximum) {
+                        tokio::task::yield_now().await;
+                    }
                 }
                 Ok(Event::Incoming(Packet::ConnAck(ack))) => {
                     connected = true;
@@ -308,23 +380,19 @@ impl Connection {
                         session_present = ack.session_present,
                         "connected to the broker"
                     );
-                    let acknowledger = Acknowledger {
+                    let link = SourceLink {
                         client: client.clone(),
                         attempt: self.attempt,
+                        options: self.options.clone(),
+                        identifiers: identifiers != Some(0),
                     };
                     let event = SourceEvent::Connected {
                         connection: self.options.connection,
-                        acknowledger,
+                        link,
                         session_present: ack.session_present,
                     };
                     if self.inbox.sender.send(event).is_err() {
                         return ("shutting down".to_owned(), connected);
-                    }
-                    // On every connection, also on a resumed session: a session may have lost its subscriptions
-                    // and would then be silent for ever.
-                    self.subscribe(client, identifiers != Some(0));
-                    if ack.session_present {
-                        self.unsubscribe(client);
                     }
                 }
                 Ok(Event::Incoming(Packet::SubAck(ack))) => {
@@ -338,42 +406,6 @@ impl Connection {
                 }
                 Ok(_) => {}
                 Err(error) => return (error.to_string(), connected),
-            }
-        }
-    }
-
-    fn subscribe(&self, client: &AsyncClient, identifiers: bool) {
-        for subscription in &self.options.subscriptions {
-            let filters = subscription.filters.iter().map(|filter| {
-                let qos = if subscription.qos == 0 {
-                    QoS::AtMostOnce
-                } else {
-                    QoS::AtLeastOnce
-                };
-                let mut filter = SubscribeFilter::new(filter, qos);
-                // A repeated SUBSCRIBE must not make the broker send its retained messages again.
-                filter.retain_forward_rule = if subscription.retained {
-                    RetainForwardRule::OnNewSubscribe
-                } else {
-                    RetainForwardRule::Never
-                };
-                filter
-            });
-            let id = identifiers.then_some(subscription.id as usize);
-            let properties = SubscribeProperties {
-                id,
-                user_properties: Vec::new(),
-            };
-            if let Err(error) = client.try_subscribe_many_with_properties(filters, properties) {
-                warn!(source = %subscription.source, %error, "cannot subscribe");
-            }
-        }
-    }
-
-    fn unsubscribe(&self, client: &AsyncClient) {
-        for filter in &self.options.unsubscribe {
-            if let Err(error) = client.try_unsubscribe(filter) {
-                warn!(filter, %error, "cannot unsubscribe");
             }
         }
     }
@@ -419,11 +451,16 @@ impl Connection {
                 return Ok(());
             }
         } else {
-            let waiting = self.inbox.qos1_waiting.fetch_add(1, Ordering::Relaxed);
-            if waiting > 4 * usize::from(self.options.receive_maximum) + 64 {
-                self.inbox.qos1_waiting.fetch_sub(1, Ordering::Relaxed);
-                return Err("the broker sends far more than our Receive Maximum".to_owned());
+            if self.inbox.is_filled(1) {
+                return Err(
+                    "the broker sends far more than our Receive Maximum and than can be held"
+                        .to_owned(),
+                );
             }
+            self.inbox.qos1_waiting.fetch_add(1, Ordering::Relaxed);
+            self.inbox
+                .qos1_bytes
+                .fetch_add(received.bytes(), Ordering::Relaxed);
         }
         let sent = self.inbox.sender.send(SourceEvent::Received(received));
         sent.map_err(|_| "shutting down".to_owned())
@@ -432,12 +469,8 @@ impl Connection {
     fn count_drop(&self, received: &Received) {
         let topic = std::str::from_utf8(&received.topic).unwrap_or_default();
         let mut counted = false;
-        for (subscription, drops) in self.options.subscriptions.iter().zip(self.drops.iter()) {
-            if subscription
-                .filters
-                .iter()
-                .any(|filter| topic_matches(filter, topic))
-            {
+        for ((_, filters), drops) in self.options.tables.iter().zip(self.drops.iter()) {
+            if filters.iter().any(|filter| topic_matches(filter, topic)) {
                 drops.fetch_add(1, Ordering::Relaxed);
                 counted = true;
             }

@@ -24,6 +24,9 @@ pub(super) struct Keyed<S> {
     slots: Vec<Slot<S>>,
     free: Vec<u32>,
     dirty: Vec<u32>,
+    /// Keys in the table whose state has become empty in this epoch; they no longer count against `max_keys`, so that
+    /// where an epoch ends does not decide which key is refused.
+    emptied: usize,
     max_keys: usize,
 }
 
@@ -42,25 +45,39 @@ impl<S: KeyState + Default> Keyed<S> {
             slots: Vec::new(),
             free: Vec::new(),
             dirty: Vec::new(),
+            emptied: 0,
             max_keys,
         }
     }
 
-    /// How many keys have state, or have lost it in this epoch.
+    /// How many keys have state.
     pub(super) fn len(&self) -> usize {
-        self.table.len()
+        self.table.len() - self.emptied
     }
 
-    /// The slot of `key`, made if there is room; `None` if there is not.
+    /// Notes that a key's state has become empty.
+    pub(super) fn emptied(&mut self) {
+        self.emptied += 1;
+    }
+
+    /// The slot of `key`, made if there is room; `None` if there is not. The caller changes its state at once.
     pub(super) fn slot(&mut self, key: &[u8]) -> Option<u32> {
         let hash = xxh3_64(key);
         if let Some(slot) = self
             .table
             .find(hash, |&slot| *self.slots[slot as usize].key == *key)
         {
-            return Some(*slot);
+            let slot = *slot;
+            if self.slots[slot as usize].state.is_empty() {
+                // Emptied in this epoch, and not written as a deletion yet: as good as new.
+                if self.len() >= self.max_keys {
+                    return None;
+                }
+                self.emptied -= 1;
+            }
+            return Some(slot);
         }
-        if self.table.len() >= self.max_keys {
+        if self.len() >= self.max_keys {
             return None;
         }
         let fresh = Slot {
@@ -119,6 +136,7 @@ impl<S: KeyState + Default> Keyed<S> {
             found.dirty = false;
             write_entry(found, out);
             if found.state.is_empty() {
+                self.emptied -= 1;
                 let hash = xxh3_64(&found.key);
                 if let Ok(entry) = self.table.find_entry(hash, |&other| other == slot) {
                     entry.remove();

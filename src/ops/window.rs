@@ -288,10 +288,11 @@ impl WindowAggregate {
             .iter()
             .any(|pane| pane.last_end <= end)
         {
-            self.state
-                .change(slot)
-                .panes
-                .retain(|pane| pane.last_end > end);
+            let panes = &mut self.state.change(slot).panes;
+            panes.retain(|pane| pane.last_end > end);
+            if panes.is_empty() {
+                self.state.emptied();
+            }
         }
         self.state.annotate(slot).armed = None;
         self.arm(slot);

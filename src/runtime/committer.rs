@@ -119,9 +119,19 @@ impl Worker {
                     first_number,
                 } => {
                     let bytes = match self.store.read_outbox(&name, first_number) {
+                        Err(error) if error.is_retryable() => {
+                            warn!(connection = %name, first_number, %error, "reading the outbox failed; trying again");
+                            std::thread::sleep(Duration::from_millis(500));
+                            self.store
+                                .reopen()
+                                .and_then(|_| self.store.read_outbox(&name, first_number))
+                        }
+                        read => read,
+                    };
+                    let bytes = match bytes {
                         Ok(bytes) => Some(bytes),
                         Err(error) => {
-                            warn!(connection = %name, first_number, %error, "a piece of the outbox cannot be read");
+                            error!(connection = %name, first_number, %error, "a piece of the outbox is lost");
                             None
                         }
                     };

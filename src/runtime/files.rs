@@ -4,7 +4,7 @@
 //! sink's file is cut back at the start to what is committed: lines after it belong to an epoch that is not.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::PathBuf;
 
 use tokio::sync::mpsc;
@@ -12,14 +12,17 @@ use tracing::{error, info, warn};
 
 use super::RunError;
 use crate::engine::Engine;
-use crate::plan::{SinkConnector, SinkId, SourceId};
+use crate::plan::SourceId;
 
 /// A line of a source's file.
 pub(super) struct Line {
     pub(super) source: SourceId,
     pub(super) path: String,
-    pub(super) text: String,
+    pub(super) bytes: Vec<u8>,
 }
+
+/// A longer line is taken in pieces of this size, which become dead letters.
+const LINE_LIMIT_BYTES: u64 = 1 << 20;
 
 /// Lines that wait between the reader and the engine.
 const LINES_WAITING: usize = 256;
@@ -43,21 +46,31 @@ pub(super) fn read(engine: &Engine) -> Result<mpsc::Receiver<Line>, RunError> {
 }
 
 fn read_lines(source: SourceId, path: String, file: File, done: u64, sender: &mpsc::Sender<Line>) {
-    for (number, line) in (0_u64..).zip(BufReader::new(file).lines()) {
-        match line {
-            Ok(_) if number < done => {}
-            Ok(text) => {
-                let line = Line {
-                    source,
-                    path: path.clone(),
-                    text,
-                };
-                if sender.blocking_send(line).is_err() {
-                    return;
-                }
-            }
+    let mut file = BufReader::new(file);
+    for number in 0_u64.. {
+        let mut bytes = Vec::new();
+        // One byte more than is allowed, so that the engine sees that the line is too long.
+        let read = (&mut file)
+            .take(LINE_LIMIT_BYTES + 1)
+            .read_until(b'\n', &mut bytes);
+        match read {
+            Ok(0) => break,
+            Ok(_) => {}
             Err(cause) => {
                 error!(path, line = number + 1, error = %cause, "reading stops here");
+                return;
+            }
+        }
+        if bytes.last() == Some(&b'\n') {
+            bytes.pop();
+        }
+        if number >= done {
+            let line = Line {
+                source,
+                path: path.clone(),
+                bytes,
+            };
+            if sender.blocking_send(line).is_err() {
                 return;
             }
         }
@@ -65,14 +78,13 @@ fn read_lines(source: SourceId, path: String, file: File, done: u64, sender: &mp
     info!(path, "read to its end");
 }
 
-/// Cuts the files of `filesystem` sinks to what is committed: lines after it belong to an epoch that is not.
-pub(super) fn settle(engine: &Engine) -> Result<(), RunError> {
-    for (id, sink) in engine.plan().sinks.iter().enumerate() {
-        let SinkConnector::Filesystem { path } = &sink.connector else {
-            continue;
-        };
+/// Cuts the files of sinks to what is committed: lines after it belong to an epoch that is not. Returns whether there
+/// are files that no committed epoch claims yet: that is to be committed before the first line is written, so that
+/// after a crash they are known to be ours.
+pub(super) fn settle(engine: &Engine) -> Result<bool, RunError> {
+    let mut unclaimed = false;
+    for (path, (committed, claimed)) in engine.sink_files() {
         let path = PathBuf::from(path);
-        let committed = engine.file_bytes(SinkId(id));
         let error = |detail: String| RunError::File {
             path: path.clone(),
             detail,
@@ -82,19 +94,23 @@ pub(super) fn settle(engine: &Engine) -> Result<(), RunError> {
             Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => 0,
             Err(cause) => return Err(error(cause.to_string())),
         };
-        if committed == 0 && length > 0 {
-            return Err(error(
-                "the file is not empty, but this query has not written to it yet; move it away"
-                    .to_owned(),
-            ));
+        unclaimed |= !claimed;
+        if !claimed && length > 0 {
+            let detail = "the file is not empty and was not written by this query; move it away";
+            return Err(error(detail.to_owned()));
         }
         if length < committed {
-            warn!(path = %path.display(), committed, length, "the file is shorter than what was written to it");
+            warn!(
+                path = %path.display(),
+                committed,
+                length,
+                "the file is shorter than what was written to it"
+            );
         } else if length > committed {
-            let cut = std::fs::OpenOptions::new().write(true).open(&path);
-            cut.and_then(|file| file.set_len(committed))
+            let file = std::fs::OpenOptions::new().write(true).open(&path);
+            file.and_then(|file| file.set_len(committed))
                 .map_err(|cause| error(cause.to_string()))?;
         }
     }
-    Ok(())
+    Ok(unclaimed)
 }

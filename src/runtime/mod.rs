@@ -29,9 +29,10 @@ use tracing::{info, warn};
 use self::driver::Driver;
 use crate::engine::{
     ConnectionOptions, Engine, EngineOptions, LEAST_FOLD_BYTES, OutboxLimits, RestoreError, Stored,
+    subscription_id,
 };
 use crate::mqtt::{Endpoint, ForwardOptions, SourceOptions, Subscription};
-use crate::plan::{Plan, SinkConnector, SourceConnector, SourceId};
+use crate::plan::{Plan, SinkConnector, SourceConnector};
 use crate::store::{Recovered, RecoveryNote, Store, StoreError, StoreOptions};
 
 /// What `run` needs to know beside the plan.
@@ -126,43 +127,24 @@ impl Settings {
 
     /// The source connections: those that some table reads from.
     fn sources(&self, engine: &Engine) -> Vec<SourceOptions> {
-        let plan = engine.plan();
-        let subscriptions = |name: &str| -> Vec<Subscription> {
-            let sources = plan.sources.iter().enumerate();
-            let of_connection = sources.filter_map(|(id, source)| match &source.connector {
-                SourceConnector::Mqtt {
-                    connection,
-                    filters,
-                    qos,
-                    retained,
-                } if connection == name => Some(Subscription {
-                    source: source.name.to_string(),
-                    id: engine.subscription_id(SourceId(id)),
-                    filters: filters.clone(),
-                    qos: *qos,
-                    retained: *retained,
-                }),
-                _ => None,
-            });
-            of_connection.collect()
-        };
-        let connections =
-            self.connections
-                .iter()
-                .enumerate()
-                .map(|(at, connection)| SourceOptions {
-                    name: connection.name.clone(),
-                    connection: at,
-                    endpoint: connection.endpoint.clone(),
-                    client_id: connection.client_id.clone(),
-                    receive_maximum: connection.receive_maximum,
-                    session_expiry: connection.session_expiry,
-                    qos0_limit_bytes: self.qos0_limit_bytes,
-                    acknowledge_on_receipt: self.acknowledge_on_receipt,
-                    subscriptions: subscriptions(&connection.name),
-                    unsubscribe: engine.stale_filters(at),
-                });
-        connections
+        let connections = self.connections.iter().enumerate();
+        let options = connections.map(|(at, connection)| {
+            let (subscriptions, tables) = subscriptions(engine.plan(), &connection.name);
+            SourceOptions {
+                name: connection.name.clone(),
+                connection: at,
+                endpoint: connection.endpoint.clone(),
+                client_id: connection.client_id.clone(),
+                receive_maximum: connection.receive_maximum,
+                session_expiry: connection.session_expiry,
+                qos0_limit_bytes: self.qos0_limit_bytes,
+                acknowledge_on_receipt: self.acknowledge_on_receipt,
+                subscriptions,
+                tables,
+                unsubscribe: engine.stale_filters(at),
+            }
+        });
+        options
             .filter(|options| !options.subscriptions.is_empty())
             .collect()
     }
@@ -194,6 +176,45 @@ impl Settings {
         });
         connections.collect()
     }
+}
+
+/// What is to be subscribed to on a connection, and the tables that want it.
+fn subscriptions(plan: &Plan, connection: &str) -> (Vec<Subscription>, Vec<(String, Vec<String>)>) {
+    let mut subscriptions: Vec<Subscription> = Vec::new();
+    let mut tables = Vec::new();
+    for source in &plan.sources {
+        let SourceConnector::Mqtt {
+            connection: name,
+            filters,
+            qos,
+            retained,
+        } = &source.connector
+        else {
+            continue;
+        };
+        if name != connection {
+            continue;
+        }
+        tables.push((source.name.to_string(), filters.clone()));
+        for filter in filters {
+            match subscriptions
+                .iter_mut()
+                .find(|known| known.filter == *filter)
+            {
+                Some(known) => {
+                    known.qos = known.qos.max(*qos);
+                    known.retained |= *retained;
+                }
+                None => subscriptions.push(Subscription {
+                    id: subscription_id(connection, filter),
+                    filter: filter.clone(),
+                    qos: *qos,
+                    retained: *retained,
+                }),
+            }
+        }
+    }
+    (subscriptions, tables)
 }
 
 /// Opens the state and makes an engine that goes on from it. Nothing is connected yet.
@@ -266,8 +287,12 @@ pub async fn run(
     shutdown: impl Future<Output = ()> + Unpin,
     ready: impl FnOnce(),
 ) -> Result<(), RunError> {
-    let (engine, store) = restore(plan, &settings, reset)?;
-    files::settle(&engine)?;
+    let (mut engine, mut store) = restore(plan, &settings, reset)?;
+    if files::settle(&engine)? {
+        let sealed = engine.seal(SystemClock::start().now());
+        store.commit(&commit::epoch_commit(&settings, sealed, Vec::new()))?;
+        engine.committed();
+    }
     let path = socket_path(&settings.state_dir);
     let listener = control::listen(&settings.state_dir).map_err(|source| RunError::Control {
         path: path.clone(),

@@ -17,9 +17,7 @@ pub fn answer_offline(command: &Command, settings: &Settings) -> Result<Answer, 
     }
     let (mut store, recovered) = Store::open(&settings.state_dir, &settings.store)?;
     Ok(match command {
-        Command::List { after, limit } => {
-            Answer::letters(store.dead_letters_after(*after, *limit))
-        }
+        Command::List { after, limit } => Answer::letters(store.dead_letters_after(*after, *limit)),
         Command::Show { id } | Command::Replay { id } => {
             Answer::letters(store.dead_letter(*id).map(|letter| vec![(*id, letter)]))
         }

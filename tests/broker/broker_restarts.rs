@@ -54,17 +54,27 @@ fn a_broker_that_restarts_with_its_sessions_loses_nothing() {
     collector.wait_for(MESSAGES as usize, PATIENCE);
     let collected = collector.all();
     let arrived = numbers_in_order(&collected);
-    assert_eq!(arrived.len() as u64, MESSAGES, "nothing acknowledged is lost");
+    assert_eq!(
+        arrived.len() as u64,
+        MESSAGES,
+        "nothing acknowledged is lost"
+    );
     // The publisher's own repetitions are messages of their own; ours are not.
     let mut counts = vec![0_u32; MESSAGES as usize];
     for event in crate::clients::by_id(&collected).values() {
         counts[number(&event.payload).expect("it was checked") as usize] += 1;
     }
     for (n, (count, sent)) in counts.iter().zip(&sent).enumerate() {
-        assert!(count <= sent, "message {n} was published {sent} times and counted {count} times");
+        assert!(
+            count <= sent,
+            "message {n} was published {sent} times and counted {count} times"
+        );
     }
     let again: u32 = sent.iter().map(|times| times - 1).sum();
-    println!("{MESSAGES} messages ({again} sent again by the publisher), {} reconnects", headwater.log_lines("lost"));
+    println!(
+        "{MESSAGES} messages ({again} sent again by the publisher), {} reconnects",
+        headwater.log_lines("lost")
+    );
     assert!(headwater.log_lines("broker connection lost") >= 5);
     assert_eq!(headwater.log_lines("SESSION_LOST"), 0);
     headwater.terminate(Duration::from_secs(5));
@@ -116,15 +126,22 @@ fn publish(site: &Mosquitto, numbers: std::ops::Range<u64>) {
     let mut publisher = Publisher::connect(site.port()).expect("the broker is up");
     for n in numbers {
         let message = message(n);
-        publisher.send(&message.topic, &message.payload).expect("the broker is up");
+        publisher
+            .send(&message.topic, &message.payload)
+            .expect("the broker is up");
     }
     publisher.flush().expect("the broker is up");
 }
 
 fn assert_lost_once_and_at_work(headwater: &mut Headwater, collector: &Collector) {
     collector.wait_for(200, PATIENCE);
-    assert_eq!(numbers_in_order(&collector.all()), (0..200).collect::<Vec<_>>());
+    assert_eq!(
+        numbers_in_order(&collector.all()),
+        (0..200).collect::<Vec<_>>()
+    );
     headwater.terminate(Duration::from_secs(5));
     assert_eq!(headwater.discards("session_lost"), 1, "it is counted");
-    wait_until("the log is whole", PATIENCE, || headwater.log_lines("stopped") > 0);
+    wait_until("the log is whole", PATIENCE, || {
+        headwater.log_lines("stopped") > 0
+    });
 }

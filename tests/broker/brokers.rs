@@ -34,7 +34,11 @@ impl Mosquitto {
                 dir.path().join("mosquitto.log").display(),
             );
             fs::write(dir.path().join("mosquitto.conf"), config).expect("the directory is ours");
-            let mut broker = Self { child: None, port, dir };
+            let mut broker = Self {
+                child: None,
+                port,
+                dir,
+            };
             if broker.try_start() {
                 return broker;
             }
@@ -55,13 +59,18 @@ impl Mosquitto {
             .expect("mosquitto can be started");
         self.child = Some(child);
         until(Duration::from_secs(10), || {
-            let ended = self.child.as_mut().is_none_or(|child| child.try_wait().is_ok_and(|status| status.is_some()));
+            let ended = self
+                .child
+                .as_mut()
+                .is_none_or(|child| child.try_wait().is_ok_and(|status| status.is_some()));
             ended || TcpStream::connect(("127.0.0.1", self.port)).is_ok()
         }) && self.is_running()
     }
 
     fn is_running(&mut self) -> bool {
-        self.child.as_mut().is_some_and(|child| child.try_wait().is_ok_and(|status| status.is_none()))
+        self.child
+            .as_mut()
+            .is_some_and(|child| child.try_wait().is_ok_and(|status| status.is_none()))
     }
 
     pub(crate) const fn port(&self) -> u16 {
@@ -80,7 +89,11 @@ impl Mosquitto {
     /// Starts it again on the same port, with what it has kept.
     pub(crate) fn start_again(&mut self) {
         assert!(self.child.is_none(), "it was stopped");
-        wait_until("mosquitto has its port again", Duration::from_secs(30), || self.try_start());
+        wait_until(
+            "mosquitto has its port again",
+            Duration::from_secs(30),
+            || self.try_start(),
+        );
     }
 
     /// Stops its clock: connections stay open and nothing answers.
@@ -115,7 +128,11 @@ impl Drop for Mosquitto {
             let log = self.log();
             let lines: Vec<&str> = log.lines().collect();
             let from = lines.len().saturating_sub(20);
-            eprintln!("--- mosquitto on {} ---\n{}", self.port, lines[from..].join("\n"));
+            eprintln!(
+                "--- mosquitto on {} ---\n{}",
+                self.port,
+                lines[from..].join("\n")
+            );
         }
     }
 }
@@ -123,8 +140,14 @@ impl Drop for Mosquitto {
 /// Sends a signal by name.
 pub(crate) fn signal(pid: u32, name: &str) {
     // The shell's own `kill`: a small Debian has no other.
-    let status = Command::new("sh").arg("-c").arg(format!("kill -{name} {pid}")).status();
-    assert!(status.is_ok_and(|status| status.success()), "process {pid} takes signal {name}");
+    let status = Command::new("sh")
+        .arg("-c")
+        .arg(format!("kill -{name} {pid}"))
+        .status();
+    assert!(
+        status.is_ok_and(|status| status.success()),
+        "process {pid} takes signal {name}"
+    );
 }
 
 /// A port of the loopback interface that nobody uses now.

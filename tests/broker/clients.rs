@@ -19,8 +19,14 @@ fn connect(port: u16, hello: &Connect<'_>) -> io::Result<(TcpStream, ConnAck)> {
     stream.set_nodelay(true)?;
     hello.frame().write(&mut stream)?;
     let answer = Frame::read(&mut stream)?;
-    let ack = ConnAck::parse(&answer).filter(|ack| answer.kind() == kind::CONNACK && ack.reason == 0);
-    let ack = ack.ok_or_else(|| Error::new(ErrorKind::ConnectionRefused, "the broker refuses the client"))?;
+    let ack =
+        ConnAck::parse(&answer).filter(|ack| answer.kind() == kind::CONNACK && ack.reason == 0);
+    let ack = ack.ok_or_else(|| {
+        Error::new(
+            ErrorKind::ConnectionRefused,
+            "the broker refuses the client",
+        )
+    })?;
     Ok((stream, ack))
 }
 
@@ -43,7 +49,11 @@ pub(crate) struct Publisher {
 
 impl Publisher {
     pub(crate) fn connect(port: u16) -> io::Result<Self> {
-        let hello = Connect { client_id: "test-publisher", clean_start: true, session_expiry: 0 };
+        let hello = Connect {
+            client_id: "test-publisher",
+            clean_start: true,
+            session_expiry: 0,
+        };
         let (stream, ack) = connect(port, &hello)?;
         Ok(Self {
             reader: BufReader::new(stream.try_clone()?),
@@ -83,13 +93,22 @@ impl Publisher {
     fn take_acknowledgement(&mut self) -> io::Result<()> {
         self.writer.flush()?;
         let frame = Frame::read(&mut self.reader)?;
-        let id = frame.body.get(..2).map(|id| u16::from_be_bytes([id[0], id[1]]));
+        let id = frame
+            .body
+            .get(..2)
+            .map(|id| u16::from_be_bytes([id[0], id[1]]));
         if frame.kind() != kind::PUBACK || id != self.waiting.pop_front() {
-            return Err(Error::new(ErrorKind::InvalidData, format!("not the next PUBACK: {frame:?}")));
+            return Err(Error::new(
+                ErrorKind::InvalidData,
+                format!("not the next PUBACK: {frame:?}"),
+            ));
         }
         // Reason codes from 0x80 on are refusals.
         if frame.body.get(2).is_some_and(|reason| *reason >= 0x80) {
-            return Err(Error::new(ErrorKind::PermissionDenied, "the broker refuses a publish"));
+            return Err(Error::new(
+                ErrorKind::PermissionDenied,
+                "the broker refuses a publish",
+            ));
         }
         self.acknowledged += 1;
         Ok(())
@@ -98,7 +117,11 @@ impl Publisher {
 
 /// Publishes `messages` at `QoS` 1 through a broker that may go away: what is not acknowledged is published again on
 /// the next connection. Returns how often each was sent.
-pub(crate) fn publish_stubbornly(port: u16, messages: &[Message], mut pace: impl FnMut(usize)) -> Vec<u32> {
+pub(crate) fn publish_stubbornly(
+    port: u16,
+    messages: &[Message],
+    mut pace: impl FnMut(usize),
+) -> Vec<u32> {
     let mut sent = vec![0; messages.len()];
     let mut done = 0;
     let mut failures = 0;
@@ -125,7 +148,10 @@ pub(crate) fn publish_stubbornly(port: u16, messages: &[Message], mut pace: impl
             Ok(()) => failures = 0,
             Err(error) => {
                 failures += 1;
-                assert!(failures < 600, "the publisher cannot reach its broker: {error}");
+                assert!(
+                    failures < 600,
+                    "the publisher cannot reach its broker: {error}"
+                );
                 std::thread::sleep(Duration::from_millis(100));
             }
         }
@@ -171,10 +197,15 @@ impl Collector {
                 std::thread::sleep(Duration::from_millis(50));
             }
         });
-        let collector = Self { shared, task: Some(task) };
-        wait_until("the collector has subscribed", Duration::from_secs(30), || {
-            collector.shared.subscribed.load(Ordering::Relaxed)
-        });
+        let collector = Self {
+            shared,
+            task: Some(task),
+        };
+        wait_until(
+            "the collector has subscribed",
+            Duration::from_secs(30),
+            || collector.shared.subscribed.load(Ordering::Relaxed),
+        );
         collector
     }
 
@@ -189,7 +220,11 @@ impl Collector {
 
     /// What has come under `topic` or below it.
     pub(crate) fn under(&self, topic: &str) -> Vec<Collected> {
-        self.lock().iter().filter(|one| one.topic.starts_with(topic)).cloned().collect()
+        self.lock()
+            .iter()
+            .filter(|one| one.topic.starts_with(topic))
+            .cloned()
+            .collect()
     }
 
     /// How many different ids have come.
@@ -206,13 +241,24 @@ impl Collector {
     pub(crate) fn wait_for(&self, count: usize, patience: Duration) {
         // What is missing in the end is for the oracle to say; here only time is limited.
         if !crate::waiting::until(patience, || self.len() >= count && self.distinct() >= count) {
-            eprintln!("only {} of {count} events came within {patience:?}", self.distinct());
+            eprintln!(
+                "only {} of {count} events came within {patience:?}",
+                self.distinct()
+            );
         }
-        settled("the collector", Duration::from_millis(1_500), Duration::from_secs(60), || self.len());
+        settled(
+            "the collector",
+            Duration::from_millis(1_500),
+            Duration::from_secs(60),
+            || self.len(),
+        );
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Collected>> {
-        self.shared.collected.lock().expect("the collecting thread does not panic")
+        self.shared
+            .collected
+            .lock()
+            .expect("the collecting thread does not panic")
     }
 }
 
@@ -231,7 +277,11 @@ impl Drop for Collector {
 }
 
 fn collect(shared: &Shared, port: u16, filter: &str) -> io::Result<()> {
-    let hello = Connect { client_id: "test-collector", clean_start: false, session_expiry: u32::MAX };
+    let hello = Connect {
+        client_id: "test-collector",
+        clean_start: false,
+        session_expiry: u32::MAX,
+    };
     let (mut stream, ack) = connect(port, &hello)?;
     *shared.stream.lock().map_err(|_| ErrorKind::Other)? = Some(stream.try_clone()?);
     if shared.stopping.load(Ordering::Relaxed) {
@@ -247,9 +297,22 @@ fn collect(shared: &Shared, port: u16, filter: &str) -> io::Result<()> {
             kind::SUBACK => shared.subscribed.store(true, Ordering::Relaxed),
             kind::PUBLISH => {
                 let publish = Publish::parse(&frame).ok_or(ErrorKind::InvalidData)?;
-                let Publish { topic, packet_id, properties, payload } = publish;
-                let id = properties.user.into_iter().find(|(name, _)| name == ID_PROPERTY).map(|(_, id)| id);
-                shared.collected.lock().map_err(|_| ErrorKind::Other)?.push(Collected { topic, id, payload });
+                let Publish {
+                    topic,
+                    packet_id,
+                    properties,
+                    payload,
+                } = publish;
+                let id = properties
+                    .user
+                    .into_iter()
+                    .find(|(name, _)| name == ID_PROPERTY)
+                    .map(|(_, id)| id);
+                shared
+                    .collected
+                    .lock()
+                    .map_err(|_| ErrorKind::Other)?
+                    .push(Collected { topic, id, payload });
                 if let Some(id) = packet_id {
                     puback(id).write(&mut stream)?;
                 }
@@ -264,7 +327,10 @@ fn collect(shared: &Shared, port: u16, filter: &str) -> io::Result<()> {
 pub(crate) fn by_id(collected: &[Collected]) -> BTreeMap<String, Collected> {
     let mut events: BTreeMap<String, Collected> = BTreeMap::new();
     for one in collected {
-        let id = one.id.clone().unwrap_or_else(|| panic!("an event without an id: {one:?}"));
+        let id = one
+            .id
+            .clone()
+            .unwrap_or_else(|| panic!("an event without an id: {one:?}"));
         if let Some(before) = events.insert(id, one.clone()) {
             assert_eq!(before, *one, "one id for two different events");
         }

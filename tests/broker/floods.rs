@@ -43,18 +43,31 @@ fn what_a_flood_loses_is_counted() {
         if n == COUNT / 2 {
             // Half of it while upstream is away, half while the outbox drains.
             upstream.start_again();
-            wait_until("the outbox drains", Duration::from_secs(60), || collector.len() > 0);
+            wait_until("the outbox drains", Duration::from_secs(60), || {
+                collector.len() > 0
+            });
         }
-        publisher.send_qos0("fast", format!(r#"{{"n":{n}}}"#).as_bytes()).expect("the broker is up");
+        publisher
+            .send_qos0("fast", format!(r#"{{"n":{n}}}"#).as_bytes())
+            .expect("the broker is up");
     }
     publisher.flush().expect("the broker is up");
-    settled("the flood", Duration::from_secs(3), Duration::from_secs(120), || collector.len());
+    settled(
+        "the flood",
+        Duration::from_secs(3),
+        Duration::from_secs(120),
+        || collector.len(),
+    );
     // Still alive and at work.
     assert!(headwater.is_running());
     let before = collector.distinct();
-    publisher.send_qos0("fast", br#"{"n":-1}"#).expect("the broker is up");
+    publisher
+        .send_qos0("fast", br#"{"n":-1}"#)
+        .expect("the broker is up");
     publisher.flush().expect("the broker is up");
-    wait_until("it still works", Duration::from_secs(30), || collector.distinct() == before + 1);
+    wait_until("it still works", Duration::from_secs(30), || {
+        collector.distinct() == before + 1
+    });
     let (_, highest) = headwater.memory();
     headwater.terminate(Duration::from_secs(5));
 
@@ -62,11 +75,27 @@ fn what_a_flood_loses_is_counted() {
     let processed = collector.distinct() as u64;
     let dropped = headwater.discards("qos0_overflow");
     let summaries = headwater.summaries();
-    let received = summaries.last().and_then(|last| last["received"].as_u64()).expect("the summary says");
-    println!("{published} published, {processed} processed, {dropped} dropped; {highest} bytes resident at the most");
-    assert_eq!(received, processed, "each message that was received gives a row");
-    assert_eq!(processed + dropped, published, "each message is processed or counted");
+    let received = summaries
+        .last()
+        .and_then(|last| last["received"].as_u64())
+        .expect("the summary says");
+    println!(
+        "{published} published, {processed} processed, {dropped} dropped; {highest} bytes resident at the most"
+    );
+    assert_eq!(
+        received, processed,
+        "each message that was received gives a row"
+    );
+    assert_eq!(
+        processed + dropped,
+        published,
+        "each message is processed or counted"
+    );
     assert!(dropped > 0, "the flood was too small");
     assert!(highest < 64 * MIB, "{highest} bytes resident at the most");
-    assert_eq!(headwater.log_lines("broker connection lost"), 0, "a flood does not cost the connection");
+    assert_eq!(
+        headwater.log_lines("broker connection lost"),
+        0,
+        "a flood does not cost the connection"
+    );
 }

@@ -24,7 +24,10 @@ INSERT INTO progress SELECT n FROM numbers WHERE MOD(n, 100) = 99;
 /// Message `n`, of about a hundred bytes.
 pub(crate) fn message(n: u64) -> Message {
     let pad = "0123456789".repeat(8);
-    Message { topic: "numbers".to_owned(), payload: format!(r#"{{"n":{n},"pad":"{pad}"}}"#).into_bytes() }
+    Message {
+        topic: "numbers".to_owned(),
+        payload: format!(r#"{{"n":{n},"pad":"{pad}"}}"#).into_bytes(),
+    }
 }
 
 /// The number in a row or a message.
@@ -38,7 +41,11 @@ pub(crate) fn numbers_in_order(collected: &[Collected]) -> Vec<u64> {
     let mut seen = BTreeSet::new();
     let numbers = collected.iter().map(|one| {
         let n = number(&one.payload).unwrap_or_else(|| panic!("a row without a number: {one:?}"));
-        assert_eq!(one.payload, message(n).payload, "the row is as it was published");
+        assert_eq!(
+            one.payload,
+            message(n).payload,
+            "the row is as it was published"
+        );
         n
     });
     numbers.filter(|n| seen.insert(*n)).collect()
@@ -47,5 +54,8 @@ pub(crate) fn numbers_in_order(collected: &[Collected]) -> Vec<u64> {
 /// How many messages were taken, as the site was told (to a hundred).
 pub(crate) fn progress(site: &Collector) -> u64 {
     let told = site.under("progress");
-    told.iter().filter_map(|one| number(&one.payload)).max().map_or(0, |n| n + 1)
+    told.iter()
+        .filter_map(|one| number(&one.payload))
+        .max()
+        .map_or(0, |n| n + 1)
 }

@@ -57,7 +57,9 @@ fn full_disk(stop_meanwhile: bool) {
     let mut publish = |some: &[crate::oracle::Reading]| {
         for reading in some {
             let message = reading.message();
-            publisher.send(&message.topic, &message.payload).expect("the broker is up");
+            publisher
+                .send(&message.topic, &message.payload)
+                .expect("the broker is up");
         }
         publisher.flush().expect("the broker is up");
     };
@@ -72,14 +74,27 @@ fn full_disk(stop_meanwhile: bool) {
     }
     while headwater.log_lines(STALLED) == 0 {
         // The reserve was freed, and is filled as well.
-        assert!(Instant::now() < end && headwater.is_running(), "it notices that the disk is full");
+        assert!(
+            Instant::now() < end && headwater.is_running(),
+            "it notices that the disk is full"
+        );
         filler.fill();
         std::thread::sleep(Duration::from_millis(20));
     }
-    let came = settled("the events", Duration::from_secs(3), PATIENCE, || collector.distinct());
-    assert!(came < expected.len(), "input is held back: {came} of {}", expected.len());
+    let came = settled("the events", Duration::from_secs(3), PATIENCE, || {
+        collector.distinct()
+    });
+    assert!(
+        came < expected.len(),
+        "input is held back: {came} of {}",
+        expected.len()
+    );
     assert!(headwater.is_running(), "a full disk is no reason to crash");
-    assert_eq!(headwater.log_lines("broker connection lost"), 0, "the connection lives");
+    assert_eq!(
+        headwater.log_lines("broker connection lost"),
+        0,
+        "the connection lives"
+    );
     if stop_meanwhile {
         let took = headwater.terminate(Duration::from_secs(5));
         println!("ended after {took:?} on a full disk");
@@ -90,7 +105,10 @@ fn full_disk(stop_meanwhile: bool) {
     }
     collector.wait_for(expected.len(), PATIENCE);
     expected.assert_fulfilled(&collector.all());
-    println!("{came} events before the disk was full, {} in the end", expected.len());
+    println!(
+        "{came} events before the disk was full, {} in the end",
+        expected.len()
+    );
     headwater.terminate(Duration::from_secs(5));
 }
 

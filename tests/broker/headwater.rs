@@ -50,7 +50,11 @@ impl Deployment {
     }
 
     fn with_state(dir: TempDir, state: PathBuf, setup: &Setup<'_>) -> Self {
-        let deployment = Self { dir, state, binary: binary() };
+        let deployment = Self {
+            dir,
+            state,
+            binary: binary(),
+        };
         deployment.configure(setup);
         deployment
     }
@@ -67,7 +71,12 @@ impl Deployment {
             "pipelines.files = [\"pipeline.sql\"]\nlog.level = \"debug\"\nstate.dir = {:?}\n{}\n\
              [connections.site]\nurl = \"mqtt://127.0.0.1:{}\"\nclient_id = \"gateway\"\n{}\n\
              [connections.upstream]\nurl = \"mqtt://127.0.0.1:{}\"\nclient_id = \"gateway\"\n{}\n",
-            self.state, setup.settings, setup.site, setup.site_options, setup.upstream, setup.upstream_options
+            self.state,
+            setup.settings,
+            setup.site,
+            setup.site_options,
+            setup.upstream,
+            setup.upstream_options
         );
         fs::write(self.config(), config).expect("the directory is ours");
         fs::write(self.dir.path().join("pipeline.sql"), setup.sql).expect("the directory is ours");
@@ -95,7 +104,11 @@ impl Deployment {
             }
             writer.end();
         });
-        Headwater { child, log, ended: None }
+        Headwater {
+            child,
+            log,
+            ended: None,
+        }
     }
 
     /// Runs another command to its end.
@@ -113,7 +126,11 @@ impl Deployment {
     pub(crate) fn say(&self, arguments: &[&str]) -> String {
         let output = self.command(arguments);
         let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{arguments:?}: {}: {errors}", output.status);
+        assert!(
+            output.status.success(),
+            "{arguments:?}: {}: {errors}",
+            output.status
+        );
         String::from_utf8(output.stdout).expect("it prints text")
     }
 
@@ -121,7 +138,9 @@ impl Deployment {
     #[track_caller]
     pub(crate) fn dead_letters(&self) -> Vec<Value> {
         let text = self.say(&["dead-letters", "list", "--json"]);
-        text.lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect()
+        text.lines()
+            .map(|line| serde_json::from_str(line).expect("each line is JSON"))
+            .collect()
     }
 }
 
@@ -148,7 +167,11 @@ struct Log {
 
 impl Log {
     fn push(&self, line: String) {
-        self.lines.lock().expect("nobody panics with it").0.push(line);
+        self.lines
+            .lock()
+            .expect("nobody panics with it")
+            .0
+            .push(line);
         self.more.notify_all();
     }
 
@@ -174,7 +197,12 @@ impl Headwater {
                 drop(lines);
                 panic!("no {count} lines of the log say {text:?}");
             }
-            lines = self.log.more.wait_timeout(lines, left).expect("nobody panics with it").0;
+            lines = self
+                .log
+                .more
+                .wait_timeout(lines, left)
+                .expect("nobody panics with it")
+                .0;
         }
     }
 
@@ -191,13 +219,23 @@ impl Headwater {
     }
 
     pub(crate) fn log_lines(&self, text: &str) -> usize {
-        self.log.lines.lock().expect("nobody panics with it").0.iter().filter(|line| line.contains(text)).count()
+        self.log
+            .lines
+            .lock()
+            .expect("nobody panics with it")
+            .0
+            .iter()
+            .filter(|line| line.contains(text))
+            .count()
     }
 
     /// The summaries so far, as JSON objects.
     pub(crate) fn summaries(&self) -> Vec<Value> {
         let lines = self.log.lines.lock().expect("nobody panics with it");
-        let parsed = lines.0.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let parsed = lines
+            .0
+            .iter()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
         parsed.filter(|line| line["message"] == "summary").collect()
     }
 
@@ -206,9 +244,15 @@ impl Headwater {
         let named = |text: &str| -> u64 {
             let items = text.split(", ").filter_map(|item| item.split_once(": "));
             let counts = items.filter_map(|(_, what)| what.split_once(' '));
-            counts.filter(|(name, _)| *name == reason).filter_map(|(_, count)| count.parse::<u64>().ok()).sum()
+            counts
+                .filter(|(name, _)| *name == reason)
+                .filter_map(|(_, count)| count.parse::<u64>().ok())
+                .sum()
         };
-        self.summaries().iter().filter_map(|line| line["drops"].as_str().map(named)).sum()
+        self.summaries()
+            .iter()
+            .filter_map(|line| line["drops"].as_str().map(named))
+            .sum()
     }
 
     /// kill -9.
@@ -227,9 +271,15 @@ impl Headwater {
         let ended = crate::waiting::until(patience, || !self.is_running());
         assert!(ended, "it does not end within {patience:?} of SIGTERM");
         let took = start.elapsed();
-        assert!(self.ended.is_some_and(|status| status.success()), "it ended with {:?}", self.ended);
+        assert!(
+            self.ended.is_some_and(|status| status.success()),
+            "it ended with {:?}",
+            self.ended
+        );
         // The rest of the log is on its way.
-        crate::waiting::until(Duration::from_secs(5), || self.log.lines.lock().expect("nobody panics with it").1);
+        crate::waiting::until(Duration::from_secs(5), || {
+            self.log.lines.lock().expect("nobody panics with it").1
+        });
         took
     }
 
@@ -245,8 +295,16 @@ impl Headwater {
         let path = format!("/proc/{}/status", self.child.id());
         let status = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
         let field = |name: &str| -> u64 {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("Linux tells");
-            line.trim().trim_end_matches("kB").trim().parse::<u64>().expect("it is a number") * 1_024
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix(name))
+                .expect("Linux tells");
+            line.trim()
+                .trim_end_matches("kB")
+                .trim()
+                .parse::<u64>()
+                .expect("it is a number")
+                * 1_024
         };
         (field("VmRSS:"), field("VmHWM:"))
     }
@@ -262,7 +320,11 @@ impl Drop for Headwater {
             && let Ok(lines) = self.log.lines.lock()
         {
             let from = lines.0.len().saturating_sub(40);
-            eprintln!("--- headwater ({:?}) ---\n{}", self.ended, lines.0[from..].join("\n"));
+            eprintln!(
+                "--- headwater ({:?}) ---\n{}",
+                self.ended,
+                lines.0[from..].join("\n")
+            );
         }
     }
 }

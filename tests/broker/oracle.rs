@@ -79,10 +79,20 @@ pub(crate) fn readings(random: &mut Random, count: usize) -> Vec<Reading> {
         fresh -= 1;
         ms += random.between(0, 400);
         let device = format!("pump-{}", random.between(0, DEVICES));
-        readings.push(Reading { device, n: readings.len() as u64, v: random.between(0, 1_000), ms });
+        readings.push(Reading {
+            device,
+            n: readings.len() as u64,
+            v: random.between(0, 1_000),
+            ms,
+        });
     }
     let n = readings.len() as u64;
-    readings.push(Reading { device: "last".to_owned(), n, v: 0, ms: ms + 3_600_000 });
+    readings.push(Reading {
+        device: "last".to_owned(),
+        n,
+        v: 0,
+        ms: ms + 3_600_000,
+    });
     readings
 }
 
@@ -111,7 +121,10 @@ impl Expected {
         let end = readings.iter().map(|reading| reading.ms).max().unwrap_or(0);
         for Reading { device, n, v, ms } in readings {
             if *v >= LIMIT {
-                *expected.high.entry((device.clone(), *n, v * 2)).or_default() += 1;
+                *expected
+                    .high
+                    .entry((device.clone(), *n, v * 2))
+                    .or_default() += 1;
             }
             let start = ms / WINDOW_MS * WINDOW_MS;
             // Windows that the last reading leaves open do not come; the others are far behind it.
@@ -150,12 +163,22 @@ impl Expected {
             let device = row["device"].as_str().unwrap_or("?").to_owned();
             let number = |name: &str| row[name].as_u64().unwrap_or(u64::MAX);
             if event.topic == format!("high/{device}") {
-                *found.high.entry((device, number("n"), number("doubled"))).or_default() += 1;
+                *found
+                    .high
+                    .entry((device, number("n"), number("doubled")))
+                    .or_default() += 1;
             } else if event.topic == format!("summary/{device}") {
                 let starts = row["starts"].as_str().unwrap_or("?").to_owned();
-                let sums = (number("readings"), number("total"), number("least"), number("most"));
+                let sums = (
+                    number("readings"),
+                    number("total"),
+                    number("least"),
+                    number("most"),
+                );
                 if let Some(before) = found.windows.insert((device.clone(), starts.clone()), sums) {
-                    deviations.push(format!("window {device} {starts} came as {before:?} and as {sums:?}"));
+                    deviations.push(format!(
+                        "window {device} {starts} came as {before:?} and as {sums:?}"
+                    ));
                 }
             } else {
                 deviations.push(format!("unexpected topic: {event:?}"));
@@ -172,7 +195,11 @@ impl Expected {
         let deviations = self.deviations(collected);
         if !deviations.is_empty() {
             let mut text = String::new();
-            for line in deviations.iter().take(8).chain(deviations.iter().rev().take(8)) {
+            for line in deviations
+                .iter()
+                .take(8)
+                .chain(deviations.iter().rev().take(8))
+            {
                 // Writing to a String cannot fail.
                 let _ = writeln!(text, "  {line}");
             }
@@ -190,7 +217,9 @@ fn compare<K: Ord + std::fmt::Debug, V: PartialEq + std::fmt::Debug>(
     for (key, value) in expected {
         match found.get(key) {
             Some(other) if other == value => {}
-            Some(other) => deviations.push(format!("{what} {key:?}: expected {value:?}, came {other:?}")),
+            Some(other) => deviations.push(format!(
+                "{what} {key:?}: expected {value:?}, came {other:?}"
+            )),
             None => deviations.push(format!("{what} {key:?}: expected {value:?}, did not come")),
         }
     }

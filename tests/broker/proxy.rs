@@ -105,7 +105,11 @@ impl Proxy {
 
     /// How often each kind of fault was made, for the log.
     pub(crate) fn made(&self) -> Vec<(Direction, Fault)> {
-        self.shared.made.lock().expect("no task panics with it").clone()
+        self.shared
+            .made
+            .lock()
+            .expect("no task panics with it")
+            .clone()
     }
 
     pub(crate) fn connections(&self) -> u64 {
@@ -117,7 +121,8 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         self.shared.stopping.store(true, Ordering::Relaxed);
         if let Ok(open) = self.shared.open.lock() {
-            open.iter().for_each(|stream| drop(stream.shutdown(Shutdown::Both)));
+            open.iter()
+                .for_each(|stream| drop(stream.shutdown(Shutdown::Both)));
         }
         let _ = TcpStream::connect(("127.0.0.1", self.port));
     }
@@ -129,7 +134,10 @@ impl Shared {
         let broker = TcpStream::connect(("127.0.0.1", self.broker))?;
         for stream in [&client, &broker] {
             stream.set_nodelay(true)?;
-            self.open.lock().map_err(|_| io::ErrorKind::Other)?.push(stream.try_clone()?);
+            self.open
+                .lock()
+                .map_err(|_| io::ErrorKind::Other)?
+                .push(stream.try_clone()?);
         }
         let ways = [
             (Direction::Up, client.try_clone()?, broker.try_clone()?),
@@ -137,7 +145,9 @@ impl Shared {
         ];
         for (direction, from, to) in ways {
             let shared = self.clone();
-            let random = Random(self.faults.seed ^ number << 8 ^ u64::from(direction == Direction::Up) << 60);
+            let random = Random(
+                self.faults.seed ^ number << 8 ^ u64::from(direction == Direction::Up) << 60,
+            );
             std::thread::spawn(move || {
                 let _ = shared.pass(direction, &from, &to, random);
                 let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
@@ -147,7 +157,13 @@ impl Shared {
     }
 
     /// Passes frames on until one side ends or a fault cuts both.
-    fn pass(&self, direction: Direction, from: &TcpStream, mut to: &TcpStream, mut random: Random) -> io::Result<()> {
+    fn pass(
+        &self,
+        direction: Direction,
+        from: &TcpStream,
+        mut to: &TcpStream,
+        mut random: Random,
+    ) -> io::Result<()> {
         let mut from = BufReader::new(from);
         loop {
             let frame = Frame::read(&mut from)?;
@@ -172,12 +188,18 @@ impl Shared {
                     to.write_all(&[&[bytes[0] & 0x0f], &bytes[1..]].concat())?;
                 }
                 Fault::GarbleLength => {
-                    to.write_all(&[&[bytes[0], 0xff, 0xff, 0xff, 0xff], frame.body.as_slice()].concat())?;
+                    to.write_all(
+                        &[&[bytes[0], 0xff, 0xff, 0xff, 0xff], frame.body.as_slice()].concat(),
+                    )?;
                 }
                 Fault::ShiftLength => {
                     let by = random.between(1, 4) as usize;
                     let length = frame.body.len();
-                    let length = if random.once_in(2) { length + by } else { length.saturating_sub(by) };
+                    let length = if random.once_in(2) {
+                        length + by
+                    } else {
+                        length.saturating_sub(by)
+                    };
                     to.write_all(&frame.bytes_with_length(length))?;
                 }
             }

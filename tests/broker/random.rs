@@ -33,7 +33,11 @@ pub(crate) fn seeds(count: u64) -> Vec<u64> {
     match std::env::var("HEADWATER_TEST_SEEDS") {
         Ok(text) => text
             .split(',')
-            .map(|seed| seed.trim().parse().expect("HEADWATER_TEST_SEEDS is a list of numbers"))
+            .map(|seed| {
+                seed.trim()
+                    .parse()
+                    .expect("HEADWATER_TEST_SEEDS is a list of numbers")
+            })
             .collect(),
         Err(_) => (1..=count).collect(),
     }
@@ -45,7 +49,10 @@ pub(crate) struct Seed(pub(crate) u64);
 impl Drop for Seed {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("with seed {}: HEADWATER_TEST_SEEDS={} runs it again", self.0, self.0);
+            eprintln!(
+                "with seed {}: HEADWATER_TEST_SEEDS={} runs it again",
+                self.0, self.0
+            );
         }
     }
 }

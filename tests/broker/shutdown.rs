@@ -27,7 +27,14 @@ enum Brokers {
 #[ignore = "needs mosquitto; run by .ci/run"]
 fn a_supervisor_can_stop_it_whatever_the_brokers_do() {
     use Brokers::{BothAreGone, BothHang, SiteHangs, UpstreamHangs, UpstreamIsGone, Work};
-    for brokers in [Work, SiteHangs, UpstreamHangs, UpstreamIsGone, BothHang, BothAreGone] {
+    for brokers in [
+        Work,
+        SiteHangs,
+        UpstreamHangs,
+        UpstreamIsGone,
+        BothHang,
+        BothAreGone,
+    ] {
         let took = stop_while(brokers);
         println!("{brokers:?}: ended after {took:?}");
     }
@@ -54,7 +61,9 @@ fn stop_while(brokers: Brokers) -> Duration {
     let mut publisher = Publisher::connect(site.port()).expect("the broker is up");
     for reading in &readings {
         let message = reading.message();
-        publisher.send(&message.topic, &message.payload).expect("the broker is up");
+        publisher
+            .send(&message.topic, &message.payload)
+            .expect("the broker is up");
     }
     publisher.flush().expect("the broker is up");
     match brokers {

@@ -19,16 +19,27 @@ pub(crate) fn until(patience: Duration, mut happened: impl FnMut() -> bool) -> b
 /// As [`until`], and panics with `what` if it does not happen.
 #[track_caller]
 pub(crate) fn wait_until(what: &str, patience: Duration, happened: impl FnMut() -> bool) {
-    assert!(until(patience, happened), "waited {patience:?} in vain until {what}");
+    assert!(
+        until(patience, happened),
+        "waited {patience:?} in vain until {what}"
+    );
 }
 
 /// Waits until `count` has not changed for `calm`, and gives it.
 #[track_caller]
-pub(crate) fn settled(what: &str, calm: Duration, patience: Duration, mut count: impl FnMut() -> usize) -> usize {
+pub(crate) fn settled(
+    what: &str,
+    calm: Duration,
+    patience: Duration,
+    mut count: impl FnMut() -> usize,
+) -> usize {
     let end = Instant::now() + patience;
     let (mut last, mut since) = (count(), Instant::now());
     while since.elapsed() < calm {
-        assert!(Instant::now() < end, "{what} has not settled within {patience:?}, at {last}");
+        assert!(
+            Instant::now() < end,
+            "{what} has not settled within {patience:?}, at {last}"
+        );
         std::thread::sleep(Duration::from_millis(20));
         let now = count();
         if now != last {

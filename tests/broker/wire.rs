@@ -26,7 +26,10 @@ pub(crate) struct Frame {
 
 impl Frame {
     pub(crate) fn new(kind: u8, flags: u8, body: Vec<u8>) -> Self {
-        Self { first: kind << 4 | flags, body }
+        Self {
+            first: kind << 4 | flags,
+            body,
+        }
     }
 
     pub(crate) const fn kind(&self) -> u8 {
@@ -143,9 +146,18 @@ impl Publish {
     pub(crate) fn parse(frame: &Frame) -> Option<Self> {
         let mut rest = frame.body.as_slice();
         let topic = String::from_utf8(take_text(&mut rest)?.to_vec()).ok()?;
-        let packet_id = if frame.qos() > 0 { Some(take_u16(&mut rest)?) } else { None };
+        let packet_id = if frame.qos() > 0 {
+            Some(take_u16(&mut rest)?)
+        } else {
+            None
+        };
         let properties = Properties::parse(&mut rest)?;
-        Some(Self { topic, packet_id, properties, payload: rest.to_vec() })
+        Some(Self {
+            topic,
+            packet_id,
+            properties,
+            payload: rest.to_vec(),
+        })
     }
 }
 

@@ -31,7 +31,7 @@ impl Driver {
             SourceEvent::Received(received) => self.take_message(&received, now),
             SourceEvent::Connected {
                 connection,
-                acknowledger,
+                link,
                 session_present,
             } => {
                 let lost = self.engine.connected(connection, session_present);
@@ -44,15 +44,28 @@ impl Driver {
                     );
                     self.engine.count(&name.to_compact_string(), "session_lost");
                 }
+                let next_epoch = self.engine.epoch() + 1;
                 if let Some(line) = self.line(connection) {
-                    line.acknowledger = Some(acknowledger);
+                    if session_present {
+                        link.subscribe();
+                        link.unsubscribe();
+                    } else {
+                        line.subscribe_after = Some(next_epoch);
+                    }
+                    line.link = Some(link);
                     line.pacer.disconnected();
                 }
-                self.note_other_change(now);
+                if session_present {
+                    self.note_other_change(now);
+                } else {
+                    // Nothing can come before the subscription, which waits for this commit.
+                    self.other_change = Some(0);
+                }
             }
             SourceEvent::Disconnected { connection } => {
                 if let Some(line) = self.line(connection) {
-                    line.acknowledger = None;
+                    line.link = None;
+                    line.subscribe_after = None;
                     line.pacer.disconnected();
                 }
             }
@@ -110,12 +123,12 @@ impl Driver {
         let now = self.clock.now();
         let message = Message {
             topic: &line.path,
-            payload: line.text.as_bytes(),
+            payload: &line.bytes,
             qos: 1,
             retain: false,
             received: now.wall,
         };
-        self.engine.deliver_to(line.source, &message, now);
+        self.engine.deliver_line(line.source, &message, now);
         self.note_other_change(now);
     }
 

@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
 use crate::engine::{Clock, Engine, Pacer, SealedEpoch};
-use crate::mqtt::{Acknowledger, Forward, ForwardEvent, Inbox, SourceConnection, SourceEvent};
+use crate::mqtt::{Forward, ForwardEvent, Inbox, SourceConnection, SourceEvent, SourceLink};
 use crate::plan::SinkConnector;
 use crate::runtime::clock::SystemClock;
 use crate::runtime::commit::epoch_commit;
@@ -33,7 +33,7 @@ use crate::store::{OutboxChunk, Store};
 
 /// Messages taken in one go before the other tasks get their turn.
 const BATCH: usize = 256;
-/// Rows waiting for the next epoch beyond this keep input out while a commit is under way.
+/// Rows and dead letters waiting for the next epoch beyond this keep input out while a commit is under way.
 const EPOCH_LIMIT_BYTES: u64 = 4 << 20;
 /// Chunks that upstream has acknowledged are removed with the next epoch; if none comes, after this many intervals.
 const REMOVAL_INTERVALS: u64 = 10;
@@ -70,7 +70,9 @@ pub(super) struct Driver {
 struct SourceLine {
     connection: usize,
     handle: SourceConnection,
-    acknowledger: Option<Acknowledger>,
+    link: Option<SourceLink>,
+    /// The epoch that has to be durable before a new session subscribes.
+    subscribe_after: Option<u64>,
     pacer: Pacer,
 }
 
@@ -106,7 +108,8 @@ impl Driver {
             .into_iter()
             .map(|options| SourceLine {
                 connection: options.connection,
-                acknowledger: None,
+                link: None,
+                subscribe_after: None,
                 pacer: Pacer::new(usize::from(options.receive_maximum), interval_micros),
                 handle: SourceConnection::start(options, inbox.clone()),
             });
@@ -160,6 +163,9 @@ impl Driver {
                     self.note_other_change(now);
                 }
             }
+            if self.engine.any_expired(now) {
+                self.note_other_change(now);
+            }
             self.commit_if_due(now);
             self.pump();
             let wake = self.next_wake(now);
@@ -190,11 +196,7 @@ impl Driver {
         if self.stalled || !self.engine.has_room() {
             return false;
         }
-        let outboxes = 0..self.forwards.len();
-        let growing: u64 = outboxes
-            .map(|c| self.engine.outbox(c).unsealed_bytes())
-            .sum();
-        self.committing.is_none() || growing < EPOCH_LIMIT_BYTES
+        self.committing.is_none() || self.engine.epoch_bytes() < EPOCH_LIMIT_BYTES
     }
 
     fn next_wake(&self, now: Clock) -> std::time::Instant {
@@ -306,7 +308,7 @@ impl Driver {
         let connected = self
             .sources
             .iter()
-            .filter(|line| line.acknowledger.is_some())
+            .filter(|line| line.link.is_some())
             .count();
         self.summary
             .log(now, &mut self.engine, (connected, self.sources.len()), up);
@@ -342,8 +344,8 @@ impl Driver {
         self.pump();
         let leave = Duration::from_millis(500);
         for line in &self.sources {
-            if let Some(acknowledger) = &line.acknowledger {
-                acknowledger.disconnect();
+            if let Some(link) = &line.link {
+                link.disconnect();
             }
         }
         for line in self.sources {

@@ -18,6 +18,7 @@ impl Driver {
                     return Ok(());
                 };
                 self.engine.committed();
+                self.subscribe_new_sessions();
                 for (connection, first_number, bytes) in done.chunks {
                     if let Some(forwarding) = &mut self.forwards[connection] {
                         forwarding.committed(first_number, bytes);
@@ -35,6 +36,9 @@ impl Driver {
                 if let Some(forwarding) = &mut self.forwards[connection] {
                     forwarding.chunk_read(first_number, bytes.as_deref());
                 }
+                if bytes.is_none() && self.engine.outbox_unreadable(connection, first_number) {
+                    self.note_removal();
+                }
             }
             StoreEvent::Letter { id, letter, reply } => {
                 let answer = self.replay(id, letter);
@@ -46,7 +50,21 @@ impl Driver {
         Ok(())
     }
 
+    /// New sessions subscribe when the epoch that knows of them is durable.
+    fn subscribe_new_sessions(&mut self) {
+        let durable = self.engine.epoch();
+        for line in &mut self.sources {
+            if line.subscribe_after.is_some_and(|epoch| epoch <= durable) {
+                line.subscribe_after = None;
+                if let Some(link) = &line.link {
+                    link.subscribe();
+                }
+            }
+        }
+    }
+
     pub(super) fn acknowledge(&mut self, receipts: Vec<Receipt>) {
+        let now = self.clock.now().steady_micros;
         for receipt in receipts {
             let Some(line) = self
                 .sources
@@ -55,16 +73,16 @@ impl Driver {
             else {
                 continue;
             };
-            let Some(acknowledger) = line
-                .acknowledger
+            let Some(link) = line
+                .link
                 .as_ref()
                 .filter(|a| a.attempt() == receipt.attempt)
             else {
                 // The connection it came on is gone. The broker sends it again, and the ledger knows it.
                 continue;
             };
-            if acknowledger.acknowledge(receipt.packet_id) {
-                line.pacer.acknowledged(1);
+            if link.acknowledge(receipt.packet_id) {
+                line.pacer.acknowledged(1, now);
             } else {
                 self.retry.push(receipt);
             }
