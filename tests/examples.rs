@@ -1,6 +1,8 @@
 //! What is shipped works as it stands: the example configuration and pipelines through the commands of the binary,
 //! and what the commands say when a copy of them is broken.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

@@ -17,6 +17,8 @@
 //!
 //! `UPDATE_SLT=1 cargo test --test sql` writes the results into the files; look at each before you believe it.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -44,8 +44,10 @@ pub(super) fn parse_scalar(text: &str, ty: &Type, timestamps: &TimestampFormat) 
                 rust_decimal::RoundingStrategy::MidpointAwayFromZero,
             );
             let whole_digits = u32::from(precision.saturating_sub(*scale));
-            let limit = Decimal::from(10_i128.checked_pow(whole_digits)?);
-            (rounded.abs() < limit).then_some(Value::Decimal(rounded))
+            // A Decimal holds 28 digits and some: where the type takes more, whatever was read fits.
+            let fits =
+                whole_digits > 28 || rounded.abs() < Decimal::from(10_i128.pow(whole_digits));
+            fits.then_some(Value::Decimal(rounded))
         }
         Type::Timestamp { .. } => parse_timestamp(trimmed, timestamps, false).map(Value::Timestamp),
         Type::TimestampLtz { .. } => {

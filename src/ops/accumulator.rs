@@ -186,7 +186,7 @@ impl Accumulator {
                 let strategy = RoundingStrategy::MidpointAwayFromZero;
                 let mut number = number.round_dp_with_strategy(u32::from(scale), strategy);
                 // A DECIMAL(38, 6) has six digits, also where they are zeros.
-                number.rescale(u32::from(scale));
+                number.rescale(u32::from(scale).min(Decimal::MAX_SCALE));
                 Ok(Value::Decimal(number))
             }
             Self::Overflow => Err("the sum overflows; cast the argument to DOUBLE".to_owned()),

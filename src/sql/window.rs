@@ -51,6 +51,9 @@ pub(super) fn columns(time: &Column) -> [(Column, Role); 3] {
     ]
 }
 
+/// The windows a row may belong to: a day by the second, and some. Each of them is a row when it fires.
+const MAX_WINDOWS: i64 = 100_000;
+
 impl Planner<'_> {
     /// `TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' MINUTE)`.
     pub(super) fn window(
@@ -158,6 +161,17 @@ impl Planner<'_> {
                         at,
                         message,
                         "the slide comes first: HOP(TABLE t, DESCRIPTOR(ts), slide, size)",
+                    ));
+                }
+                let windows = size.as_micros() / slide.as_micros().max(1);
+                if windows > MAX_WINDOWS {
+                    return Err(self.refuse(
+                        home,
+                        at,
+                        format!(
+                            "HOP would put each row into {windows} windows, and {MAX_WINDOWS} is the most"
+                        ),
+                        "make the slide longer",
                     ));
                 }
                 Window::Hop {
