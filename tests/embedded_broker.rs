@@ -1,5 +1,6 @@
 //! The whole way through the embedded broker, in one process: MQTT in, the engine, one commit, MQTT out. What needs
 //! a real broker and a real kill -9 is in `tests/broker`.
+#![allow(clippy::unwrap_used)]
 #![cfg(feature = "demo")]
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,5 +1,6 @@
 //! Window aggregates against a reference that recomputes every window from all rows, over random streams with random
 //! disorder, random windows, and a crash and restore at random points. A failure prints its seed.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

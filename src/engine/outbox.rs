@@ -369,7 +369,7 @@ mod tests {
             topic,
             payload: vec![7; 100],
             qos: 1,
-            retain: n % 2 == 0,
+            retain: n.is_multiple_of(2),
             id: Lineage(n.into()),
         }
     }

@@ -110,6 +110,7 @@ impl Forward {
             stopping: stopping.clone(),
             attempt: 0,
             declined: None,
+            delivered: false,
         };
         Self {
             rows,
@@ -149,6 +150,8 @@ struct Connection {
     attempt: u64,
     /// The row that the broker declined last, and how many times in a row.
     declined: Option<(u64, u32)>,
+    /// Whether the broker took a row on the connection that ended last.
+    delivered: bool,
 }
 
 /// A row that the broker declines so often without a reason that could pass is refused.
@@ -175,7 +178,7 @@ impl Connection {
                 return;
             }
             let name = &self.options.name;
-            if since.elapsed() >= STABLE {
+            if std::mem::take(&mut self.delivered) || since.elapsed() >= STABLE {
                 backoff.reset();
             }
             if connected {
@@ -333,6 +336,7 @@ impl Connection {
             }
             Err(error) => return Err(error.to_string()),
         };
+        self.delivered |= matches!(event, ForwardEvent::Delivered { .. });
         self.events
             .send(event)
             .map_err(|_| "shutting down".to_owned())

@@ -22,7 +22,8 @@ pub use source::{
     Inbox, Received, SourceConnection, SourceEvent, SourceLink, SourceOptions, Subscription,
 };
 
-/// A connection that lived this long was a good one: the next attempt does not wait for what went wrong before it.
+/// A connection that brought or took a message, or lived this long, was a good one: the next attempt does not wait for
+/// what went wrong before it.
 const STABLE: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// The waits between attempts to connect: doubled from a tenth of a second up to ten seconds.

@@ -256,6 +256,7 @@ impl SourceConnection {
             stopping: stopping.clone(),
             drops: drops.clone(),
             attempt: 0,
+            received: AtomicBool::new(false),
         };
         Self {
             task: tokio::spawn(connection.run()),
@@ -299,6 +300,8 @@ struct Connection {
     stopping: Arc<AtomicBool>,
     drops: Arc<Vec<AtomicU64>>,
     attempt: u64,
+    /// Whether a message came on the connection that ended last.
+    received: AtomicBool,
 }
 
 impl Connection {
@@ -325,7 +328,7 @@ impl Connection {
                 let Endpoint { host, port, .. } = &self.options.endpoint;
                 warn!(connection = %name, %host, port, %reason, "cannot connect to the broker; trying again");
             }
-            if since.elapsed() >= STABLE {
+            if self.received.swap(false, Ordering::Relaxed) || since.elapsed() >= STABLE {
                 backoff.reset();
             }
             backoff.wait().await;
@@ -462,6 +465,7 @@ impl Connection {
                 .qos1_bytes
                 .fetch_add(received.bytes(), Ordering::Relaxed);
         }
+        self.received.store(true, Ordering::Relaxed);
         let sent = self.inbox.sender.send(SourceEvent::Received(received));
         sent.map_err(|_| "shutting down".to_owned())
     }

@@ -44,7 +44,7 @@ mod tests {
         let mut got = Vec::new();
         let row = [Value::Int(1)];
         unnest(&row, array, 2, true, outer, &mut Row::new(), |_, row| {
-            got.push(row.clone())
+            got.push(row.clone());
         });
         got
     }

@@ -4,7 +4,12 @@
 //! `cargo test --release --test broker -- --ignored --test-threads 1`.
 //! Every test computes what has to come out from what was published, and compares all of it. What a test needs and
 //! does not find makes it fail. Random choices come from seeds; a failure prints its seed.
-#![allow(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    clippy::unnecessary_debug_formatting
+)]
 
 mod brokers;
 mod clients;

@@ -20,7 +20,7 @@ impl Random {
 
     /// True once in `n`.
     pub(crate) fn once_in(&mut self, n: u64) -> bool {
-        self.next() % n == 0
+        self.next().is_multiple_of(n)
     }
 
     pub(crate) fn one_of<T: Copy>(&mut self, of: &[T]) -> T {
