@@ -3,6 +3,7 @@
 //! Ignored in the plain `cargo test`: it needs mosquitto and openssl and is run by `.ci/run`, or with
 //! `cargo test --test tls -- --ignored`. What it does not find makes it fail.
 #![cfg(feature = "tls")]
+#![allow(clippy::print_stderr)]
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
