@@ -297,9 +297,9 @@ fn run(seed: u64) {
 
     let mut whole = Disk::default();
     let mut running = engine(&plan, fold);
-    events
-        .iter()
-        .for_each(|event| deliver(&mut running, *event));
+    for event in &events {
+        deliver(&mut running, *event);
+    }
     running.finish();
     whole.commit(running.seal(CLOCK));
 
