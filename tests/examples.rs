@@ -11,7 +11,7 @@ use std::process::{Command, Output, Stdio};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// The exit status for configuration that is wrong (EX_CONFIG of sysexits.h): services are not restarted on it.
+/// The exit status for configuration that is wrong (`EX_CONFIG` of sysexits.h): services are not restarted on it.
 const EX_CONFIG: i32 = 78;
 
 fn shipped(path: &str) -> PathBuf {
