@@ -30,6 +30,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("indicatif", &["cli"]),
     ("mqtt5", &["cli"]),
     ("tokio", &["mqtt", "runtime", "cli"]),
+    ("sqllogictest", &["cli"]),
 ];
 
 fn rooms() -> BTreeMap<String, Vec<(PathBuf, String)>> {

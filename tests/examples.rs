@@ -122,6 +122,33 @@ fn every_example_passes_check() {
 }
 
 #[test]
+#[cfg(feature = "test-command")]
+fn every_test_beside_an_example_passes() {
+    let files = fs::read_dir(shipped("examples")).unwrap();
+    let paths = files.map(|file| file.unwrap().path());
+    let tests: Vec<_> = paths
+        .filter(|path| path.extension().is_some_and(|extension| extension == "slt"))
+        .collect();
+    assert!(!tests.is_empty());
+    for test in &tests {
+        let said = said(
+            &["test", test.to_str().unwrap()],
+            &shipped("headwater.toml"),
+        );
+        assert!(said.contains(": ok, "), "{said}");
+    }
+    // And one that does not hold fails, and says where.
+    let text = fs::read_to_string(&tests[0]).unwrap();
+    let copy = Copy::new();
+    copy.write("wrong.slt", &text.replacen("2.7 14.4", "2.7 14.5", 1));
+    let wrong = copy.0.path().join("wrong.slt");
+    let output = headwater(&["test", wrong.to_str().unwrap()], &copy.config());
+    assert_eq!(output.status.code(), Some(1));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(errors.contains("wrong.slt:11"), "{errors}");
+}
+
+#[test]
 fn explain_prints_a_tree() {
     let tree = said(&["explain"], &shipped("headwater.toml"));
     for line in [

@@ -20,6 +20,9 @@ pub(super) struct Pipeline {
     pub(super) config: Config,
     pub(super) plan: Arc<Plan>,
     pub(super) warnings: Vec<Diagnostic>,
+    /// Names and texts of the pipelines.
+    #[cfg(feature = "test-command")]
+    pub(super) texts: Vec<(String, String)>,
 }
 
 /// Reads and checks the configuration at `path` and all pipelines it names. Errors have been printed.
@@ -44,6 +47,8 @@ pub(super) fn load(path: &Path) -> Result<Pipeline, Failure> {
             config: loaded.config,
             plan: Arc::new(plan),
             warnings,
+            #[cfg(feature = "test-command")]
+            texts: loaded.pipelines,
         }),
         Err(problems) => Err(print(&problems, "error")),
     }

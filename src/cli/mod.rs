@@ -14,6 +14,8 @@ mod recording;
 mod replay;
 mod run;
 mod state;
+#[cfg(feature = "test-command")]
+pub mod test;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -41,6 +43,9 @@ enum Command {
     Explain(ConfigArgument),
     /// Run the pipelines over recorded messages and print the derived rows as JSON lines
     Replay(replay::ReplayArguments),
+    /// Feed rows to the pipelines from test files, and compare what comes out
+    #[cfg(feature = "test-command")]
+    Test(test::TestArguments),
     /// Look at, send again or remove inputs that could not be used
     #[command(subcommand)]
     DeadLetters(dead_letters::DeadLettersCommand),
@@ -96,6 +101,8 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::check(&arguments.config),
         Command::Explain(arguments) => check::explain(&arguments.config),
         Command::Replay(arguments) => replay::replay(&arguments),
+        #[cfg(feature = "test-command")]
+        Command::Test(arguments) => test::test(&arguments),
         Command::DeadLetters(command) => dead_letters::run(&command),
         Command::State(command) => state::run(&command),
         #[cfg(feature = "demo")]
