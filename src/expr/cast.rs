@@ -158,7 +158,7 @@ fn to_double(value: &Value) -> Option<f64> {
 }
 
 /// Reads a number as Java does: `NaN` and `Infinity` in this spelling alone.
-fn parse_double(text: &str) -> Option<f64> {
+pub(super) fn parse_double(text: &str) -> Option<f64> {
     let text = text.trim();
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
     match unsigned {

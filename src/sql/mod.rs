@@ -19,6 +19,7 @@ mod from;
 mod graph;
 mod insert;
 mod interval;
+mod json;
 mod lex;
 mod options;
 mod planner;
@@ -26,6 +27,7 @@ mod query;
 mod scope;
 mod select;
 mod splice;
+mod syntax;
 mod statement;
 mod table;
 #[cfg(test)]
