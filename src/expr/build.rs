@@ -346,6 +346,16 @@ impl Typed {
         Ok(Self::new(Expr::Element { expr, index }, ty, true))
     }
 
+    /// `ROW(…)` or `(…, …)`: the fields are named `EXPR$0`, `EXPR$1` and so on.
+    pub fn row_of(items: Vec<Self>) -> Self {
+        let name = |at: usize| compact_str::format_compact!("EXPR${at}");
+        let named = items
+            .into_iter()
+            .enumerate()
+            .map(|(at, item)| (name(at), item));
+        Self::row(named.collect())
+    }
+
     /// `ROW(…)` with these names.
     pub fn row(items: Vec<(CompactString, Self)>) -> Self {
         let fields: Vec<Field> = items

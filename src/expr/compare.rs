@@ -118,16 +118,16 @@ fn total_order(left: &Value, right: &Value) -> Ordering {
         (V::Array(a), V::Array(b)) | (V::Row(a), V::Row(b)) => {
             a.iter().map(Ordered).cmp(b.iter().map(Ordered))
         }
-        (V::Map(a), V::Map(b)) => {
-            sorted_entries(a).cmp(&sorted_entries(b))
-        }
+        (V::Map(a), V::Map(b)) => sorted_entries(a).cmp(&sorted_entries(b)),
         _ => order(left, right).unwrap_or_else(|| is_nan(left).cmp(&is_nan(right))),
     }
 }
 
 /// The entries of a map in the order of their keys.
 fn sorted_entries(entries: &[(Value, Value)]) -> Vec<(Ordered<'_>, Ordered<'_>)> {
-    let pairs = entries.iter().map(|(key, value)| (Ordered(key), Ordered(value)));
+    let pairs = entries
+        .iter()
+        .map(|(key, value)| (Ordered(key), Ordered(value)));
     let mut sorted: Vec<_> = pairs.collect();
     sorted.sort_unstable();
     sorted

@@ -23,9 +23,9 @@ mod pattern;
 mod predicate;
 mod promote;
 mod similar;
-mod zone;
 #[cfg(test)]
 mod tests;
+mod zone;
 
 use compact_str::CompactString;
 

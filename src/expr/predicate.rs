@@ -90,7 +90,8 @@ impl Typed {
                 end
             };
             let (start, end) = comparable(start, end)?;
-            let point = start.ty.is_timestamp() || matches!(start.ty, Type::Date | Type::Time { .. });
+            let point =
+                start.ty.is_timestamp() || matches!(start.ty, Type::Date | Type::Time { .. });
             if !point {
                 return Err(ResolveError::hinted(
                     format!("OVERLAPS compares periods of time, not of {}", start.ty),

@@ -43,12 +43,10 @@ impl Zone {
 
     /// What the clocks of the zone show at a point in time; both in microseconds since 1970-01-01T00:00:00.
     pub(super) fn to_wall(&self, micros: i64) -> i64 {
-        let seconds = micros.div_euclid(1_000_000).clamp(
-            Timestamp::MIN.as_second(),
-            Timestamp::MAX.as_second(),
-        );
-        let offset = Timestamp::from_second(seconds)
-            .map_or(Offset::UTC, |at| self.0.to_offset(at));
+        let seconds = micros
+            .div_euclid(1_000_000)
+            .clamp(Timestamp::MIN.as_second(), Timestamp::MAX.as_second());
+        let offset = Timestamp::from_second(seconds).map_or(Offset::UTC, |at| self.0.to_offset(at));
         micros.saturating_add(i64::from(offset.seconds()) * 1_000_000)
     }
 
@@ -64,7 +62,9 @@ impl Zone {
         let offset = shown.map_or(Offset::UTC, |shown| {
             match self.0.to_ambiguous_timestamp(shown).offset() {
                 AmbiguousOffset::Unambiguous { offset } => offset,
-                AmbiguousOffset::Gap { before, .. } | AmbiguousOffset::Fold { before, .. } => before,
+                AmbiguousOffset::Gap { before, .. } | AmbiguousOffset::Fold { before, .. } => {
+                    before
+                }
             }
         });
         wall.saturating_sub(i64::from(offset.seconds()) * 1_000_000)
@@ -94,7 +94,12 @@ fn offset(name: &str) -> Option<Offset> {
         return None;
     }
     let seconds = (hours * 60 + minutes) * 60;
-    Offset::from_seconds(if bare.starts_with('-') { -seconds } else { seconds }).ok()
+    Offset::from_seconds(if bare.starts_with('-') {
+        -seconds
+    } else {
+        seconds
+    })
+    .ok()
 }
 
 #[cfg(test)]

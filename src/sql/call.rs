@@ -146,13 +146,7 @@ impl Converter<'_> {
             }
         }
         let result = match name.to_ascii_uppercase().as_str() {
-            "ROW" => {
-                let fields = args
-                    .into_iter()
-                    .enumerate()
-                    .map(|(i, arg)| (format!("EXPR${i}").into(), arg));
-                Ok(Typed::row(fields.collect()))
-            }
+            "ROW" => Ok(Typed::row_of(args)),
             _ if name == splice::MAP => Typed::map(args),
             _ if name == syntax::BETWEEN_SYMMETRIC => match <[Typed; 3]>::try_from(args) {
                 Ok([value, one, other]) => value.between_symmetric(one, other),

@@ -3,8 +3,8 @@
 //! Invariant: a form that is not listed here is refused by name; nothing is ignored.
 
 use sqlparser::ast::{
-    AccessExpr, BinaryOperator, DataType, Expr as Ast, Ident, JsonPredicateType, ObjectName, ObjectNamePart, Spanned,
-    Subscript, TrimWhereField, UnaryOperator, Value as AstValue,
+    AccessExpr, BinaryOperator, DataType, Expr as Ast, Ident, JsonPredicateType, ObjectName,
+    ObjectNamePart, Spanned, Subscript, TrimWhereField, UnaryOperator, Value as AstValue,
 };
 
 use crate::expr::{Arithmetic, Comparison, ResolveError, Typed, call};
@@ -145,7 +145,10 @@ impl Converter<'_> {
                 overlay_for,
             } => {
                 let mut args = Vec::with_capacity(4);
-                for part in [expr, overlay_what, overlay_from].into_iter().chain(overlay_for) {
+                for part in [expr, overlay_what, overlay_from]
+                    .into_iter()
+                    .chain(overlay_for)
+                {
                     args.push(self.convert(part)?);
                 }
                 self.checked(ast, call("OVERLAY", args))
@@ -221,6 +224,10 @@ impl Converter<'_> {
             Ast::Array(array) => {
                 let items = self.convert_all(&array.elem)?;
                 self.checked(ast, Typed::array(items))
+            }
+            Ast::Tuple(items) if items.len() > 1 => {
+                let items = self.convert_all(items)?;
+                Ok(Typed::row_of(items))
             }
             Ast::Function(function) => self.function(function, ast),
             other => Err(self.blame(ast, refusal(other))),

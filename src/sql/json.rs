@@ -42,12 +42,7 @@ impl<'a> Clauses<'a> {
 
 impl Converter<'_> {
     /// A call of one of [`super::syntax::JSON_FUNCTIONS`].
-    pub(super) fn json(
-        &mut self,
-        name: &str,
-        list: &FunctionArgumentList,
-        ast: &Ast,
-    ) -> Converted {
+    pub(super) fn json(&mut self, name: &str, list: &FunctionArgumentList, ast: &Ast) -> Converted {
         let clauses = Clauses { list };
         let plain: Vec<&Ast> = list
             .args
@@ -102,28 +97,29 @@ impl Converter<'_> {
             return Ok(Type::String);
         };
         let Some(written) = self.types.get(&kept.value) else {
-            return Err(self.blame(ast, ResolveError::new("the type behind RETURNING is not known")));
+            return Err(self.blame(
+                ast,
+                ResolveError::new("the type behind RETURNING is not known"),
+            ));
         };
         let text_array = Type::Array(Type::String.into());
         let possible = match name {
             "JSON_QUERY" => written.ty == Type::String || written.ty == text_array,
-            _ => {
-                matches!(written.ty, Type::String | Type::Boolean) || written.ty.is_numeric()
-            }
+            _ => matches!(written.ty, Type::String | Type::Boolean) || written.ty.is_numeric(),
         };
         if possible && written.length.is_none() {
             return Ok(written.ty.clone());
         }
         let (types, cast) = match name {
             "JSON_QUERY" => ("STRING and ARRAY<STRING>", "take it apart with JSON_VALUE"),
-            _ => ("STRING, BOOLEAN and numbers", "write CAST(JSON_VALUE(…) AS type)"),
+            _ => (
+                "STRING, BOOLEAN and numbers",
+                "write CAST(JSON_VALUE(…) AS type)",
+            ),
         };
         Err(self.blame(
             ast,
-            ResolveError::hinted(
-                format!("{name} returns {types}, not {}", written.ty),
-                cast,
-            ),
+            ResolveError::hinted(format!("{name} returns {types}, not {}", written.ty), cast),
         ))
     }
 
@@ -180,7 +176,10 @@ impl Converter<'_> {
 fn makes_json(ast: &Ast) -> bool {
     match ast {
         Ast::Function(function) => {
-            matches!(plain_name(&function.name), Some("JSON_OBJECT" | "JSON_ARRAY"))
+            matches!(
+                plain_name(&function.name),
+                Some("JSON_OBJECT" | "JSON_ARRAY")
+            )
         }
         Ast::Nested(inner) => makes_json(inner),
         _ => false,

@@ -27,8 +27,8 @@ mod query;
 mod scope;
 mod select;
 mod splice;
-mod syntax;
 mod statement;
+mod syntax;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -62,7 +62,13 @@ pub(super) fn parse_infix(
     for _ in 0..negated + 2 {
         parser.next_token();
     }
-    Some(range(parser, left.clone(), negated == 1, symmetric, between))
+    Some(range(
+        parser,
+        left.clone(),
+        negated == 1,
+        symmetric,
+        between,
+    ))
 }
 
 fn range(
@@ -133,7 +139,10 @@ fn constructor(parser: &mut Parser<'_>, keyed: bool, args: &mut Vec<FunctionArg>
             }
         }
         if keyed {
-            if !matches!(parser.peek_nth_token_ref(1).token, Token::LParen | Token::Period) {
+            if !matches!(
+                parser.peek_nth_token_ref(1).token,
+                Token::LParen | Token::Period
+            ) {
                 take(parser, &["KEY"]);
             }
             args.push(unnamed(parser.parse_expr()?));
@@ -176,7 +185,12 @@ fn clause(parser: &mut Parser<'_>, of: &str, args: &mut Vec<FunctionArg>) -> Par
     }
     let actions: &[&[&str]] = match of {
         "JSON_VALUE" => &[&["NULL"], &["ERROR"]],
-        "JSON_QUERY" => &[&["NULL"], &["ERROR"], &["EMPTY", "ARRAY"], &["EMPTY", "OBJECT"]],
+        "JSON_QUERY" => &[
+            &["NULL"],
+            &["ERROR"],
+            &["EMPTY", "ARRAY"],
+            &["EMPTY", "OBJECT"],
+        ],
         _ => &[&["TRUE"], &["FALSE"], &["UNKNOWN"], &["ERROR"]],
     };
     for words in actions {
@@ -192,7 +206,9 @@ fn clause(parser: &mut Parser<'_>, of: &str, args: &mut Vec<FunctionArg>) -> Par
         return add(parser, args, default_name, default);
     }
     let clauses = match of {
-        "JSON_VALUE" => "RETURNING type, or NULL, ERROR or DEFAULT value, then ON EMPTY or ON ERROR",
+        "JSON_VALUE" => {
+            "RETURNING type, or NULL, ERROR or DEFAULT value, then ON EMPTY or ON ERROR"
+        }
         "JSON_QUERY" => {
             "RETURNING type, WITH or WITHOUT WRAPPER, or NULL, EMPTY ARRAY, EMPTY OBJECT or ERROR, then ON EMPTY or ON ERROR"
         }
@@ -234,9 +250,9 @@ fn add(
     name: &str,
     value: Expr,
 ) -> Parsed<()> {
-    let twice = args.iter().any(|arg| {
-        matches!(arg, FunctionArg::Named { name: given, .. } if given.value == name)
-    });
+    let twice = args
+        .iter()
+        .any(|arg| matches!(arg, FunctionArg::Named { name: given, .. } if given.value == name));
     if twice {
         return wanted(parser, "each clause once");
     }

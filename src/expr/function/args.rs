@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use crate::expr::calendar::{MICROS_PER_DAY, Unit};
+use crate::expr::calendar::{MICROS_PER_DAY, Unit, checked_timestamp};
 use crate::expr::json::JsonPath;
 use crate::expr::numeric::{mismatch, to_f64};
 use crate::expr::pattern::TimePattern;
@@ -22,7 +22,11 @@ pub(in crate::expr) struct Args<'a> {
 }
 
 impl<'a> Args<'a> {
-    pub(in crate::expr) fn new(values: &'a [Cow<'a, Value>], call: &'a Call, context: &'a Context) -> Self {
+    pub(in crate::expr) fn new(
+        values: &'a [Cow<'a, Value>],
+        call: &'a Call,
+        context: &'a Context,
+    ) -> Self {
         Self {
             values,
             call,
@@ -67,11 +71,12 @@ impl<'a> Args<'a> {
         }
     }
 
-    /// A TIMESTAMP or DATE as microseconds.
+    /// A TIMESTAMP or DATE as microseconds. One beyond the years 0001 to 9999, which a payload of numbers can hold, is
+    /// an error: no function has to think of it.
     pub(super) fn point(&self, at: usize) -> Result<i64, EvalError> {
         match self.value(at) {
-            Value::Timestamp(micros) => Ok(*micros),
-            Value::Date(days) => Ok(i64::from(*days) * MICROS_PER_DAY),
+            Value::Timestamp(micros) => checked_timestamp(*micros),
+            Value::Date(days) => checked_timestamp(i64::from(*days).saturating_mul(MICROS_PER_DAY)),
             other => Err(mismatch("a TIMESTAMP", other)),
         }
     }
@@ -103,15 +108,6 @@ impl<'a> Args<'a> {
         match self.value(at) {
             Value::Map(entries) => Ok(entries),
             other => Err(mismatch("a MAP", other)),
-        }
-    }
-
-    /// A text argument, or `default` where it was left out.
-    pub(super) fn text_or<'t>(&'t self, at: usize, default: &'t str) -> Result<&'t str, EvalError> {
-        if at < self.len() {
-            self.text(at)
-        } else {
-            Ok(default)
         }
     }
 

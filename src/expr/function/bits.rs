@@ -9,10 +9,18 @@ use super::Output::{Is, Like};
 use super::{Args, EvalError, Function, Output, function};
 
 pub(super) const FUNCTIONS: &[Function] = &[
-    function("BITAND", &[Integer, Integer], Output::By(wider), |a| two(a, |x, y| x & y)),
-    function("BITOR", &[Integer, Integer], Output::By(wider), |a| two(a, |x, y| x | y)),
-    function("BITXOR", &[Integer, Integer], Output::By(wider), |a| two(a, |x, y| x ^ y)),
-    function("BITNOT", &[Integer], Like(0), |a| Ok(Value::Int(!a.int(0)?))),
+    function("BITAND", &[Integer, Integer], Output::By(wider), |a| {
+        two(a, |x, y| x & y)
+    }),
+    function("BITOR", &[Integer, Integer], Output::By(wider), |a| {
+        two(a, |x, y| x | y)
+    }),
+    function("BITXOR", &[Integer, Integer], Output::By(wider), |a| {
+        two(a, |x, y| x ^ y)
+    }),
+    function("BITNOT", &[Integer], Like(0), |a| {
+        Ok(Value::Int(!a.int(0)?))
+    }),
     function("BIT_COUNT", &[Integer], Is(Type::Int), count),
     function("BITCOUNT", &[Integer], Is(Type::Int), count),
     function("SHIFTLEFT", &[Integer, Integer], Like(0), |a| {
@@ -68,7 +76,7 @@ fn shift(args: &Args<'_>, op: fn(i64, u32, u32) -> i64) -> Result<Value, EvalErr
     Ok(Value::Int(op(args.int(0)?, by, width)))
 }
 
-/// The type of the argument is not known here, so a negative number is counted as a BIGINT, as MySQL does.
+/// A negative number is counted as a BIGINT, as MySQL and Spark do.
 fn count(args: &Args<'_>) -> Result<Value, EvalError> {
     Ok(Value::Int(i64::from(args.int(0)?.count_ones())))
 }

@@ -18,12 +18,27 @@ pub(super) const FUNCTIONS: &[Function] = &[
     function("CARDINALITY", &[Array], Is(Type::Int), cardinality),
     function("CARDINALITY", &[Map], Is(Type::Int), cardinality),
     function("ELEMENT", &[Array], By(item_type), element).may_be_null(),
-    function("ARRAY_CONTAINS", &[CommonArray, Element], Is(Type::Boolean), contains).sees_null(),
-    function("ARRAY_POSITION", &[CommonArray, Element], Is(Type::Int), |a| {
-        Ok(Value::Int(find(a)?.map_or(0, |at| at as i64 + 1)))
-    }),
-    function("ARRAY_APPEND", &[CommonArray, Element], Common, |a| add(a, false)).sees_null(),
-    function("ARRAY_PREPEND", &[CommonArray, Element], Common, |a| add(a, true)).sees_null(),
+    function(
+        "ARRAY_CONTAINS",
+        &[CommonArray, Element],
+        Is(Type::Boolean),
+        contains,
+    )
+    .sees_null(),
+    function(
+        "ARRAY_POSITION",
+        &[CommonArray, Element],
+        Is(Type::Int),
+        |a| Ok(Value::Int(find(a)?.map_or(0, |at| at as i64 + 1))),
+    ),
+    function("ARRAY_APPEND", &[CommonArray, Element], Common, |a| {
+        add(a, false)
+    })
+    .sees_null(),
+    function("ARRAY_PREPEND", &[CommonArray, Element], Common, |a| {
+        add(a, true)
+    })
+    .sees_null(),
     function("ARRAY_REMOVE", &[CommonArray, Element], Common, remove).sees_null(),
     function("ARRAY_DISTINCT", &[Array], Like(0), |a| {
         Ok(distinct(a.array(0)?.iter()))
@@ -31,8 +46,15 @@ pub(super) const FUNCTIONS: &[Function] = &[
     function("ARRAY_UNION", &[CommonArray, CommonArray], Common, |a| {
         Ok(distinct(a.array(0)?.iter().chain(a.array(1)?)))
     }),
-    function("ARRAY_EXCEPT", &[CommonArray, CommonArray], Common, |a| kept(a, false)),
-    function("ARRAY_INTERSECT", &[CommonArray, CommonArray], Common, |a| kept(a, true)),
+    function("ARRAY_EXCEPT", &[CommonArray, CommonArray], Common, |a| {
+        kept(a, false)
+    }),
+    function(
+        "ARRAY_INTERSECT",
+        &[CommonArray, CommonArray],
+        Common,
+        |a| kept(a, true),
+    ),
     function("ARRAY_CONCAT", &[CommonArray], Common, concat).repeated(),
     function("ARRAY_SORT", &[Array, Boolean, Boolean], Like(0), sort).optional(2),
     function("ARRAY_MAX", &[CommonArray], ItemOfCommon, |a| {
@@ -53,9 +75,16 @@ pub(super) const FUNCTIONS: &[Function] = &[
         entries(a, |(_, value)| value.clone())
     }),
     function("MAP_ENTRIES", &[Map], By(entries_type), |a| {
-        entries(a, |(key, value)| Value::Row([key.clone(), value.clone()].into()))
+        entries(a, |(key, value)| {
+            Value::Row([key.clone(), value.clone()].into())
+        })
     }),
-    function("MAP_FROM_ARRAYS", &[Array, Array], By(map_type), from_arrays),
+    function(
+        "MAP_FROM_ARRAYS",
+        &[Array, Array],
+        By(map_type),
+        from_arrays,
+    ),
     function("MAP_UNION", &[CommonMap], Common, union).repeated(),
 ];
 
@@ -161,7 +190,10 @@ fn remove(args: &Args<'_>) -> Result<Value, EvalError> {
         return Ok(Value::Null);
     }
     let unwanted = Ordered(args.value(1));
-    let left = args.array(0)?.iter().filter(|item| Ordered(item) != unwanted);
+    let left = args
+        .array(0)?
+        .iter()
+        .filter(|item| Ordered(item) != unwanted);
     Ok(Value::Array(left.cloned().collect()))
 }
 
@@ -192,14 +224,22 @@ fn concat(args: &Args<'_>) -> Result<Value, EvalError> {
 /// Ascending with the NULLs first, descending with the NULLs last, or with the NULLs where the third argument says.
 fn sort(args: &Args<'_>) -> Result<Value, EvalError> {
     let ascending = args.len() < 2 || args.bool(1)?;
-    let nulls_first = if args.len() > 2 { args.bool(2)? } else { ascending };
+    let nulls_first = if args.len() > 2 {
+        args.bool(2)?
+    } else {
+        ascending
+    };
     let (nulls, mut items): (Vec<Value>, Vec<Value>) =
         args.array(0)?.iter().cloned().partition(Value::is_null);
     items.sort_by(|a, b| {
         let order = Ordered(a).cmp(&Ordered(b));
         if ascending { order } else { order.reverse() }
     });
-    let (first, second) = if nulls_first { (nulls, items) } else { (items, nulls) };
+    let (first, second) = if nulls_first {
+        (nulls, items)
+    } else {
+        (items, nulls)
+    };
     Ok(Value::Array(first.into_iter().chain(second).collect()))
 }
 

@@ -35,7 +35,9 @@ pub(super) const FUNCTIONS: &[Function] = &[
         Ok(Value::str(STANDARD.encode(a.bytes(0)?)))
     }),
     function("FROM_BASE64", &[Text], STRING, from_base64),
-    function("URL_ENCODE", &[Text], STRING, |a| Ok(Value::str(url_encode(a.text(0)?)))),
+    function("URL_ENCODE", &[Text], STRING, |a| {
+        Ok(Value::str(url_encode(a.text(0)?)))
+    }),
     function("URL_DECODE", &[Text], STRING, |a| {
         Ok(url_decode(a.text(0)?).map_or(Value::Null, Value::str))
     })
@@ -74,9 +76,9 @@ fn from_base64(args: &Args<'_>) -> Result<Value, EvalError> {
     let bytes = STANDARD
         .decode(args.text(0)?)
         .map_err(|e| EvalError::new(format!("FROM_BASE64 got what is not Base64: {e}")))?;
-    String::from_utf8(bytes).map(Value::str).map_err(|_| {
-        EvalError::new("FROM_BASE64 gives a STRING, and these bytes are not UTF-8")
-    })
+    String::from_utf8(bytes)
+        .map(Value::str)
+        .map_err(|_| EvalError::new("FROM_BASE64 gives a STRING, and these bytes are not UTF-8"))
 }
 
 /// `application/x-www-form-urlencoded`, as Java's `URLEncoder`.
@@ -149,7 +151,13 @@ impl Charset {
     /// The bytes of a text; a character that the set lacks becomes `?`.
     fn encode(self, text: &str) -> Vec<u8> {
         let narrow = |greatest: u32| {
-            let byte = |c: char| if u32::from(c) <= greatest { c as u8 } else { b'?' };
+            let byte = |c: char| {
+                if u32::from(c) <= greatest {
+                    c as u8
+                } else {
+                    b'?'
+                }
+            };
             text.chars().map(byte).collect()
         };
         match self {
@@ -159,7 +167,13 @@ impl Charset {
             Self::Utf16 { little, marked } => {
                 let mark = marked.then_some(0xfeff);
                 let units = mark.into_iter().chain(text.encode_utf16());
-                let pair = |unit: u16| if little { unit.to_le_bytes() } else { unit.to_be_bytes() };
+                let pair = |unit: u16| {
+                    if little {
+                        unit.to_le_bytes()
+                    } else {
+                        unit.to_be_bytes()
+                    }
+                };
                 units.flat_map(pair).collect()
             }
         }
@@ -170,7 +184,13 @@ impl Charset {
         match self {
             Self::Ascii => bytes
                 .iter()
-                .map(|b| if b.is_ascii() { char::from(*b) } else { char::REPLACEMENT_CHARACTER })
+                .map(|b| {
+                    if b.is_ascii() {
+                        char::from(*b)
+                    } else {
+                        char::REPLACEMENT_CHARACTER
+                    }
+                })
                 .collect(),
             Self::Latin1 => bytes.iter().copied().map(char::from).collect(),
             Self::Utf8 => String::from_utf8_lossy(bytes).into_owned(),

@@ -15,21 +15,40 @@ use super::{Args, EvalError, Function, function};
 const STRING: super::Output = Is(Type::String);
 const BOOL: super::Output = Is(Type::Boolean);
 
+/// The functions that have clauses; the SQL room makes calls of those that begin with `$` of them.
+pub(super) const WITH_CLAUSES: [&str; 5] = [
+    "JSON_VALUE",
+    "JSON_QUERY",
+    "JSON_EXISTS",
+    "JSON_OBJECT",
+    "JSON_ARRAY",
+];
+
 /// The longest JSON text a function makes.
 const MAX_BYTES: usize = 1 << 20;
 
 pub(super) const FUNCTIONS: &[Function] = &[
     // A NULL of the wanted type, that type as text, the document, the path, what to do on empty, the default for it,
     // what to do on error, the default for it.
-    function("$JSON_VALUE", &[Any, Text, Text, Text, Text, Any, Text, Any], Like(0), value)
-        .sees_null()
-        .may_be_null()
-        .prepare(&[(3, Path)]),
+    function(
+        "$JSON_VALUE",
+        &[Any, Text, Text, Text, Text, Any, Text, Any],
+        Like(0),
+        value,
+    )
+    .sees_null()
+    .may_be_null()
+    .prepare(&[(3, Path)]),
     // As for $JSON_VALUE; then the wrapper, what to do on empty and on error.
-    function("$JSON_QUERY", &[Any, Text, Text, Text, Text, Text, Text], Like(0), query)
-        .sees_null()
-        .may_be_null()
-        .prepare(&[(3, Path)]),
+    function(
+        "$JSON_QUERY",
+        &[Any, Text, Text, Text, Text, Text, Text],
+        Like(0),
+        query,
+    )
+    .sees_null()
+    .may_be_null()
+    .prepare(&[(3, Path)]),
     // The document, the path, what to do on error.
     function("$JSON_EXISTS", &[Text, Text, Text], BOOL, exists)
         .may_be_null()
@@ -50,8 +69,12 @@ pub(super) const FUNCTIONS: &[Function] = &[
         json::write_value(a.value(0), a.arg_type(0), &mut out);
         Ok(Value::str(out))
     }),
-    function("JSON_QUOTE", &[Text], STRING, |a| Ok(Value::str(quote(a.text(0)?)))),
-    function("JSON_UNQUOTE", &[Text], STRING, |a| Ok(Value::str(unquote(a.text(0)?)))),
+    function("JSON_QUOTE", &[Text], STRING, |a| {
+        Ok(Value::str(quote(a.text(0)?)))
+    }),
+    function("JSON_UNQUOTE", &[Text], STRING, |a| {
+        Ok(Value::str(unquote(a.text(0)?)))
+    }),
     function("JSON_LENGTH", &[Text, Text], Is(Type::Int), length)
         .optional(1)
         .may_be_null()
@@ -100,8 +123,24 @@ fn value(args: &Args<'_>) -> Result<Value, EvalError> {
 fn returned(raw: &str, ty: &Type) -> Option<Value> {
     let text = json::scalar_text(raw);
     if ty.is_integer() && text.contains(['.', 'e', 'E']) {
-        let exact = cast(&Value::str(&*text), &Type::String, &Type::Decimal { precision: 38, scale: 9 }).ok()?;
-        let whole = cast(&exact, &Type::Decimal { precision: 38, scale: 9 }, ty).ok()?;
+        let exact = cast(
+            &Value::str(&*text),
+            &Type::String,
+            &Type::Decimal {
+                precision: 38,
+                scale: 9,
+            },
+        )
+        .ok()?;
+        let whole = cast(
+            &exact,
+            &Type::Decimal {
+                precision: 38,
+                scale: 9,
+            },
+            ty,
+        )
+        .ok()?;
         return (crate::expr::Comparison::Eq.holds(&exact, &whole) == Some(true)).then_some(whole);
     }
     cast(&Value::str(text), &Type::String, ty).ok()
@@ -130,12 +169,12 @@ fn query(args: &Args<'_>) -> Result<Value, EvalError> {
     }
     match args.ty() {
         Type::Array(_) if json::kind(&text) == JsonKind::Array => {
-            let items = json::elements(&text).into_iter().map(|item| {
-                match json::kind(item) {
+            let items = json::elements(&text)
+                .into_iter()
+                .map(|item| match json::kind(item) {
                     JsonKind::Null => Value::Null,
                     _ => Value::str(json::scalar_text(item)),
-                }
-            });
+                });
             Ok(Value::Array(items.collect()))
         }
         Type::Array(_) => otherwise(args.text(6)?, "JSON_QUERY", "the path finds no array"),
@@ -216,7 +255,7 @@ fn is_raw(args: &Args<'_>, nth: usize) -> Result<bool, EvalError> {
 fn object(args: &Args<'_>) -> Result<Value, EvalError> {
     let absent = args.text(0)? == "ABSENT";
     let mut out = String::from("{");
-    for (nth, at) in (2..args.len()).step_by(2).enumerate() {
+    for (nth, at) in (2..args.len().saturating_sub(1)).step_by(2).enumerate() {
         if args.value(at).is_null() {
             return Err(EvalError::new("a key of JSON_OBJECT is NULL"));
         }

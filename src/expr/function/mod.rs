@@ -22,6 +22,8 @@ mod prepare;
 mod printf;
 mod regex;
 mod string;
+#[cfg(test)]
+mod tests;
 mod time;
 mod zoned;
 
@@ -55,22 +57,30 @@ const TABLES: [&[Function]; 13] = [
 ];
 
 /// Functions that Flink has and that cannot be had here, with the reason and the remedy.
-const REFUSED: [(&str, &str, &str); 11] = [
-    ("RAND", NOT_REPEATABLE, SAMPLE),
-    ("RAND_INTEGER", NOT_REPEATABLE, SAMPLE),
-    ("UUID", NOT_REPEATABLE, "each derived event has an id already: set 'json.id-field' on the sink"),
-    ("GEN_UUID", NOT_REPEATABLE, "each derived event has an id already: set 'json.id-field' on the sink"),
-    ("CURRENT_WATERMARK", "depends on what else has arrived, and so a replay would give other rows", "late rows go to the dead letters by themselves"),
-    ("CURRENT_DATABASE", "there are no catalogs", "leave it out"),
-    ("PARSE_JSON", "the type VARIANT is not supported", "read what you need with JSON_VALUE or JSON_QUERY"),
-    ("TRY_PARSE_JSON", "the type VARIANT is not supported", "read what you need with JSON_VALUE or JSON_QUERY"),
-    ("CRC32", "Flink has no such function", "use MD5 or SHA256"),
-    ("TO_TIME", "Flink has no such function", "write CAST(text AS TIME)"),
-    ("GROUP_ID", "grouping sets have no number", "name the set by a constant column"),
+const REFUSED: [(&str, &str, &str); 8] = [
+    ("RAND", NOT_REPEATABLE, BY_HASH),
+    ("RAND_INTEGER", NOT_REPEATABLE, BY_HASH),
+    ("UUID", NOT_REPEATABLE, BY_ID),
+    ("GEN_UUID", NOT_REPEATABLE, BY_ID),
+    (
+        "CURRENT_WATERMARK",
+        "depends on what else has arrived, and so a replay would give other rows",
+        "late rows become dead letters by themselves",
+    ),
+    (
+        "CURRENT_DATABASE",
+        "names a catalog, and there is none",
+        "leave it out",
+    ),
+    ("PARSE_JSON", NO_VARIANT, BY_PATH),
+    ("TRY_PARSE_JSON", NO_VARIANT, BY_PATH),
 ];
 const NOT_REPEATABLE: &str =
-    "is not repeatable: after a crash the same event would give another row";
-const SAMPLE: &str = "to sample, take a hash of the key: MOD(CARDINALITY(…), n), or a column of the payload";
+    "is not repeatable, and after a crash the same event would give another row";
+const BY_HASH: &str = "to sample, compare a hash: LEFT(MD5(key), 1) = '0' takes one key in 16";
+const BY_ID: &str = "each derived event has an id: 'json.id-field' on the sink writes it";
+const NO_VARIANT: &str = "makes a VARIANT, and there is no such type";
+const BY_PATH: &str = "read what you need with JSON_VALUE or JSON_QUERY";
 
 /// A scalar function.
 // Its flags are independent of each other.
@@ -384,6 +394,7 @@ pub fn call(name: &str, args: Vec<Typed>) -> Result<Typed, ResolveError> {
         .map(|(arg, ty)| arg.cast(ty, false).map(|t| t.expr))
         .collect();
     let args: Box<[Expr]> = args?.into();
+    let ty = math::rounded_type(function.name, &wanted, &args).unwrap_or(ty);
     let prepared = prepare::prepare(function, &args)?;
     let expr = Expr::Call(Call {
         function,
@@ -402,6 +413,7 @@ pub fn function_names() -> Vec<&'static str> {
         .filter(|name| !name.starts_with('$'))
         .collect();
     names.extend(conditional::REWRITTEN);
+    names.extend(json::WITH_CLAUSES);
     names.push("MOD");
     names.sort_unstable();
     names.dedup();

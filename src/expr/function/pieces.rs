@@ -4,22 +4,33 @@ use crate::types::{Type, Value};
 
 use super::Kind::{Any, Common, Integer, Text};
 use super::Output::Is;
-use super::prepare;
+use super::prepare::Preparation::Regex;
 use super::{Args, EvalError, Function, Output, function};
 
 const STRING: Output = Is(Type::String);
 const BOOL: Output = Is(Type::Boolean);
 
 pub(super) const FUNCTIONS: &[Function] = &[
-    function("SPLIT", &[Text, Text], Output::By(|_| Type::Array(Type::String.into())), split),
-    function("SUBSTRING_INDEX", &[Text, Text, Integer], STRING, substring_index),
+    function(
+        "SPLIT",
+        &[Text, Text],
+        Output::By(|_| Type::Array(Type::String.into())),
+        split,
+    ),
+    function(
+        "SUBSTRING_INDEX",
+        &[Text, Text, Integer],
+        STRING,
+        substring_index,
+    ),
     function(
         "STR_TO_MAP",
         &[Text, Text, Text],
         Output::By(|_| Type::Map(Type::String.into(), Type::String.into())),
         str_to_map,
     )
-    .optional(2),
+    .optional(2)
+    .prepare(&[(1, Regex), (2, Regex)]),
     function("ELT", &[Integer, Common], Output::Common, elt)
         .repeated()
         .sees_null()
@@ -45,7 +56,9 @@ fn split(args: &Args<'_>) -> Result<Value, EvalError> {
     let (text, delimiter) = (args.text(0)?, args.text(1)?);
     let parts: Vec<Value> = if delimiter.is_empty() {
         let mut utf8 = [0; 4];
-        text.chars().map(|c| Value::str(&*c.encode_utf8(&mut utf8))).collect()
+        text.chars()
+            .map(|c| Value::str(&*c.encode_utf8(&mut utf8)))
+            .collect()
     } else {
         text.split(delimiter).map(Value::str).collect()
     };
@@ -61,7 +74,9 @@ fn substring_index(args: &Args<'_>) -> Result<Value, EvalError> {
     }
     let nth = usize::try_from(count.unsigned_abs() - 1).unwrap_or(usize::MAX);
     let kept = if count > 0 {
-        text.match_indices(delimiter).nth(nth).map(|(at, _)| &text[..at])
+        text.match_indices(delimiter)
+            .nth(nth)
+            .map(|(at, _)| &text[..at])
     } else {
         text.rmatch_indices(delimiter)
             .nth(nth)
@@ -74,18 +89,34 @@ fn substring_index(args: &Args<'_>) -> Result<Value, EvalError> {
 /// without a delimiter is a key with NULL.
 fn str_to_map(args: &Args<'_>) -> Result<Value, EvalError> {
     let text = args.text(0)?;
-    let pairs = prepare::regex(args.text_or(1, ",")?)?;
-    let parts = prepare::regex(args.text_or(2, "=")?)?;
-    let mut entries: Vec<(Value, Value)> = Vec::new();
-    let pieces: Vec<&str> = pairs.split(text).collect();
+    let pieces: Vec<&str> = if args.len() > 1 {
+        args.regex(1)?.split(text).collect()
+    } else {
+        text.split(',').collect()
+    };
+    let inner = if args.len() > 2 {
+        Some(args.regex(2)?)
+    } else {
+        None
+    };
     // Java leaves out the empty pieces at the end.
-    let count = pieces.iter().rposition(|p| !p.is_empty()).map_or(0, |at| at + 1);
-    for pair in &pieces[..count] {
-        let mut halves = parts.splitn(pair, 2);
-        let key = halves.next().unwrap_or_default();
-        entries.push((Value::str(key), halves.next().map_or(Value::Null, Value::str)));
-    }
-    Ok(super::collection::map_of(entries))
+    let count = pieces
+        .iter()
+        .rposition(|p| !p.is_empty())
+        .map_or(0, |at| at + 1);
+    let entry = |pair: &&str| {
+        let found = match &inner {
+            Some(regex) => regex.find(pair).map(|found| found.range()),
+            None => pair.find('=').map(|at| at..at + 1),
+        };
+        match found {
+            Some(at) => (Value::str(&pair[..at.start]), Value::str(&pair[at.end..])),
+            None => (Value::str(*pair), Value::Null),
+        }
+    };
+    Ok(super::collection::map_of(
+        pieces[..count].iter().map(entry).collect(),
+    ))
 }
 
 /// The n-th of the values from 1; NULL if there is none.
@@ -199,7 +230,9 @@ impl<'a> Url<'a> {
     fn parse(text: &'a str) -> Option<Self> {
         let (scheme, rest) = text.trim().split_once(':')?;
         let named = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-            && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b));
+            && scheme
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b));
         if !named {
             return None;
         }

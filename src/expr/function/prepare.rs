@@ -58,9 +58,7 @@ pub(super) fn prepare(function: &Function, args: &[Expr]) -> Result<Box<[Prepare
             };
         };
         Ok(match what {
-            Preparation::Regex => {
-                Prepared::Regex(Arc::new(regex(text).map_err(wrong_regex)?))
-            }
+            Preparation::Regex => Prepared::Regex(Arc::new(regex(text).map_err(wrong_regex)?)),
             Preparation::Similar => {
                 let escape = match args.get(at + 1) {
                     None => None,
@@ -69,9 +67,7 @@ pub(super) fn prepare(function: &Function, args: &[Expr]) -> Result<Box<[Prepare
                 };
                 Prepared::Regex(Arc::new(similar(text, escape).map_err(wrong_regex)?))
             }
-            Preparation::Unit => {
-                Prepared::Unit(Unit::parse(text).ok_or_else(|| wrong_unit(text))?)
-            }
+            Preparation::Unit => Prepared::Unit(Unit::parse(text).ok_or_else(|| wrong_unit(text))?),
             Preparation::Pattern => Prepared::Pattern(Arc::new(
                 TimePattern::compile(text).map_err(ResolveError::new)?,
             )),
@@ -90,10 +86,7 @@ fn wrong_unit(name: &str) -> ResolveError {
 }
 
 fn wrong_regex(error: EvalError) -> ResolveError {
-    ResolveError::hinted(
-        error.0,
-        "look-around and back-references are not supported",
-    )
+    ResolveError::hinted(error.0, "look-around and back-references are not supported")
 }
 
 /// Compiles a regular expression.
@@ -103,10 +96,7 @@ pub(super) fn regex(pattern: &str) -> Result<regex_lite::Regex, EvalError> {
 }
 
 /// Compiles a pattern of SIMILAR TO.
-pub(super) fn similar(
-    pattern: &str,
-    escape: Option<char>,
-) -> Result<regex_lite::Regex, EvalError> {
+pub(super) fn similar(pattern: &str, escape: Option<char>) -> Result<regex_lite::Regex, EvalError> {
     let translated = similar::translate(pattern, escape)?;
     regex_lite::Regex::new(&translated)
         .map_err(|e| EvalError::new(format!("'{pattern}' is not a pattern of SIMILAR TO: {e}")))

@@ -16,13 +16,12 @@ use super::{Args, EvalError, Function, function};
 /// The greatest width and precision: a format must not exhaust the memory of a gateway.
 const MAX_WIDTH: usize = 4_096;
 
-pub(super) const FUNCTIONS: &[Function] = &[
-    function("PRINTF", &[Text, Any], Is(Type::String), printf)
+pub(super) const FUNCTIONS: &[Function] =
+    &[function("PRINTF", &[Text, Any], Is(Type::String), printf)
         .optional(1)
         .repeated()
         .sees_null()
-        .may_be_null(),
-];
+        .may_be_null()];
 
 fn printf(args: &Args<'_>) -> Result<Value, EvalError> {
     if args.value(0).is_null() {
@@ -131,8 +130,15 @@ impl Spec {
                     Value::Bool(v) => CompactString::from(if *v { "true" } else { "false" }),
                     value => to_text(value, ty)?,
                 };
-                let cut: String = text.chars().take(self.precision.unwrap_or(usize::MAX)).collect();
-                Some(if self.conversion == 'S' { cut.to_uppercase() } else { cut })
+                let cut: String = text
+                    .chars()
+                    .take(self.precision.unwrap_or(usize::MAX))
+                    .collect();
+                Some(if self.conversion == 'S' {
+                    cut.to_uppercase()
+                } else {
+                    cut
+                })
             }
             ('b', Value::Bool(v)) => Some(v.to_string()),
             ('b', _) => Some("true".to_owned()),
@@ -161,7 +167,11 @@ impl Spec {
 
     /// Digits with their sign, grouping and leading zeros.
     fn signed(&self, negative: bool, digits: &str) -> String {
-        let mut body = if self.groups { grouped(digits) } else { digits.to_owned() };
+        let mut body = if self.groups {
+            grouped(digits)
+        } else {
+            digits.to_owned()
+        };
         let (before, after) = match (negative, self.parens) {
             (true, true) => ("(", ")"),
             (true, false) => ("-", ""),
@@ -170,7 +180,9 @@ impl Spec {
             (false, _) => ("", ""),
         };
         if self.zeros {
-            let missing = self.width.saturating_sub(before.len() + body.len() + after.len());
+            let missing = self
+                .width
+                .saturating_sub(before.len() + body.len() + after.len());
             body.insert_str(0, &"0".repeat(missing));
         }
         format!("{before}{body}{after}")
@@ -209,8 +221,13 @@ impl Spec {
             'f' => fixed_double(magnitude, places),
             'g' => {
                 let significant = places.max(1);
-                if magnitude == 0.0 || (1e-4..10_f64.powi(significant as i32)).contains(&magnitude) {
-                    let whole = if magnitude == 0.0 { 0 } else { magnitude.log10().floor() as i32 };
+                if magnitude == 0.0 || (1e-4..10_f64.powi(significant as i32)).contains(&magnitude)
+                {
+                    let whole = if magnitude == 0.0 {
+                        0
+                    } else {
+                        magnitude.log10().floor() as i32
+                    };
                     fixed_double(magnitude, (significant as i32 - 1 - whole).max(0) as usize)
                 } else {
                     scientific(magnitude, significant - 1)
@@ -218,7 +235,11 @@ impl Spec {
             }
             _ => scientific(magnitude, places),
         };
-        let digits = if self.conversion == 'E' { digits.to_uppercase() } else { digits };
+        let digits = if self.conversion == 'E' {
+            digits.to_uppercase()
+        } else {
+            digits
+        };
         self.signed(value.is_sign_negative(), &digits)
     }
 

@@ -74,9 +74,14 @@ pub(super) const FUNCTIONS: &[Function] = &[
     function("MINUTE", &[Point], BIGINT, |a| part(a, Unit::Minute)),
     function("SECOND", &[Point], BIGINT, |a| part(a, Unit::Second)),
     function("HOUR", &[TimeOfDay], BIGINT, |a| clock_part(a, Unit::Hour)),
-    function("MINUTE", &[TimeOfDay], BIGINT, |a| clock_part(a, Unit::Minute)),
-    function("SECOND", &[TimeOfDay], BIGINT, |a| clock_part(a, Unit::Second)),
-    function("TIMESTAMPADD", &[Text, Integer, Point], By(moved_type), add).prepare(&[(0, PreparedUnit)]),
+    function("MINUTE", &[TimeOfDay], BIGINT, |a| {
+        clock_part(a, Unit::Minute)
+    }),
+    function("SECOND", &[TimeOfDay], BIGINT, |a| {
+        clock_part(a, Unit::Second)
+    }),
+    function("TIMESTAMPADD", &[Text, Integer, Point], By(moved_type), add)
+        .prepare(&[(0, PreparedUnit)]),
     function(
         "TIMESTAMPDIFF",
         &[Text, Point, Point],

@@ -13,14 +13,23 @@ const STRING: super::Output = Is(Type::String);
 const LTZ: super::Output = Is(Type::TimestampLtz { precision: 3 });
 
 pub(super) const FUNCTIONS: &[Function] = &[
-    function("CONVERT_TZ", &[Text, Text, Text], STRING, convert)
-        .prepare(&[(1, Zone), (2, Zone)]),
-    function("TO_TIMESTAMP_LTZ", &[Text, Text, Text], LTZ, to_timestamp_ltz)
-        .prepare(&[(1, Pattern), (2, Zone)]),
+    function("CONVERT_TZ", &[Text, Text, Text], STRING, convert).prepare(&[(1, Zone), (2, Zone)]),
+    function(
+        "TO_TIMESTAMP_LTZ",
+        &[Text, Text, Text],
+        LTZ,
+        to_timestamp_ltz,
+    )
+    .prepare(&[(1, Pattern), (2, Zone)]),
     function("DATE_FORMAT", &[Point, Text, Text], STRING, date_format)
         .prepare(&[(1, Pattern), (2, Zone)]),
-    function("$AT_TIME_ZONE", &[Point, Text], By(other_type), at_time_zone)
-        .prepare(&[(1, Zone)]),
+    function(
+        "$AT_TIME_ZONE",
+        &[Point, Text],
+        By(other_type),
+        at_time_zone,
+    )
+    .prepare(&[(1, Zone)]),
 ];
 
 /// Text like 2024-01-02 03:04:05 as the clocks of one zone show it, as those of another do.
@@ -48,7 +57,9 @@ fn to_timestamp_ltz(args: &Args<'_>) -> Result<Value, EvalError> {
 fn date_format(args: &Args<'_>) -> Result<Value, EvalError> {
     let at = args.point(0)?;
     let wall = args.zone(2)?.to_wall(at);
-    Ok(Value::str(args.pattern(1)?.format_wall(wall, wall.saturating_sub(at))))
+    Ok(Value::str(
+        args.pattern(1)?.format_wall(wall, wall.saturating_sub(at)),
+    ))
 }
 
 /// A TIMESTAMP is on the clocks of the zone and becomes a point in time; a point in time becomes what they show.

@@ -77,7 +77,10 @@ mod tests {
     #[test]
     fn spaces_go_and_texts_stay() {
         for (text, compact) in [
-            (r#" { "a b" : [ 1 , "x \" y" ] } "#, r#"{"a b":[1,"x \" y"]}"#),
+            (
+                r#" { "a b" : [ 1 , "x \" y" ] } "#,
+                r#"{"a b":[1,"x \" y"]}"#,
+            ),
             (r#"["\\" , " "]"#, r#"["\\"," "]"#),
             ("7", "7"),
         ] {

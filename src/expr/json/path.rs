@@ -101,6 +101,10 @@ impl JsonPath {
         if let Some(after) = rest.strip_prefix('*') {
             return Ok((Step::AnyMember, after));
         }
+        // Flink's documentation writes $.["a b"].
+        if let Some(after) = rest.strip_prefix('[') {
+            return Self::subscript(path, after.trim_start());
+        }
         if rest.starts_with(['"', '\'']) {
             let (key, after) = quoted(path, rest)?;
             return Ok((Step::Member(key), after));
@@ -164,7 +168,10 @@ impl JsonPath {
             for item in &found.items {
                 let before = next.len();
                 self.step(step, item, &mut next, &mut found.many);
-                if strict && next.len() == before && matches!(step, Step::Member(_) | Step::Element(_)) {
+                if strict
+                    && next.len() == before
+                    && matches!(step, Step::Member(_) | Step::Element(_))
+                {
                     return Err(PathError::Missing);
                 }
             }
@@ -312,6 +319,7 @@ mod tests {
             ("$.a.b[1].c", Ok(vec!["18446744073709551616"])),
             ("$['x y']", Ok(vec!["\"z\""])),
             (r#"$."x y""#, Ok(vec!["\"z\""])),
+            (r#"$.["x y"]"#, Ok(vec!["\"z\""])),
             ("$.n", Ok(vec!["null"])),
             ("$.l[*].v", Ok(vec!["1", "3"])),
             ("$.l.v", Err(PathError::Missing)),

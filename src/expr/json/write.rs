@@ -51,11 +51,17 @@ pub(in crate::expr) fn write_value(value: &Value, ty: &Type, out: &mut String) {
             Ok(())
         }
         (Value::Row(values), Type::Row(fields)) => {
-            write_list(out, '{', '}', values.iter().zip(fields.iter()), |(value, field), out| {
-                push_string(&field.name, out);
-                out.push(':');
-                write_value(value, &field.ty, out);
-            });
+            write_list(
+                out,
+                '{',
+                '}',
+                values.iter().zip(fields.iter()),
+                |(value, field), out| {
+                    push_string(&field.name, out);
+                    out.push(':');
+                    write_value(value, &field.ty, out);
+                },
+            );
             Ok(())
         }
         (Value::Map(entries), Type::Map(key_type, value_type)) => {
