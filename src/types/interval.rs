@@ -18,7 +18,7 @@ pub fn write_day_time(micros: i64, out: &mut impl std::fmt::Write) -> std::fmt::
         seconds % 60,
     )?;
     let fraction = span % 1_000_000;
-    if fraction % 1_000 == 0 {
+    if fraction.is_multiple_of(1_000) {
         write!(out, ".{:03}", fraction / 1_000)
     } else {
         write!(out, ".{fraction:06}")

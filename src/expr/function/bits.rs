@@ -76,7 +76,7 @@ fn shift(args: &Args<'_>, op: fn(i64, u32, u32) -> i64) -> Result<Value, EvalErr
     Ok(Value::Int(op(args.int(0)?, by, width)))
 }
 
-/// A negative number is counted as a BIGINT, as MySQL and Spark do.
+/// A negative number is counted as a BIGINT, as Spark does.
 fn count(args: &Args<'_>) -> Result<Value, EvalError> {
     Ok(Value::Int(i64::from(args.int(0)?.count_ones())))
 }

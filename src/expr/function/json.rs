@@ -1,7 +1,9 @@
 //! Functions on texts that are JSON.
 //!
-//! The clauses of JSON_VALUE, JSON_QUERY, JSON_EXISTS, JSON_OBJECT and JSON_ARRAY come as constant arguments (the SQL
-//! room makes them of the syntax). A default is evaluated for every row, also where it is not needed.
+//! The clauses of `JSON_VALUE`, `JSON_QUERY`, `JSON_EXISTS`, `JSON_OBJECT` and `JSON_ARRAY` come as constant arguments
+//! (the SQL room makes them of the syntax). A default is evaluated for every row, also where it is not needed.
+
+use std::fmt::Write as _;
 
 use crate::expr::cast::cast;
 use crate::expr::json::{self, JsonKind, Selected};
@@ -306,7 +308,8 @@ fn quote(text: &str) -> String {
             c if c.is_ascii() && !c.is_ascii_control() => out.push(c),
             c => {
                 for unit in c.encode_utf16(&mut [0; 2]) {
-                    out.push_str(&format!("\\u{unit:04x}"));
+                    // Writing to a string cannot fail.
+                    let _ = write!(out, "\\u{unit:04x}");
                 }
             }
         }
@@ -323,7 +326,8 @@ fn unquote(text: &str) -> String {
     serde_json::from_str(text).unwrap_or_else(|_| text.to_owned())
 }
 
-/// How many elements or members the value has, of a scalar 1; NULL where there is none. Not in Flink; as in MySQL.
+/// How many elements or members the value has, of a scalar 1; NULL where there is none. Not in Flink; as in
+/// `MySQL`.
 fn length(args: &Args<'_>) -> Result<Value, EvalError> {
     let document = args.text(0)?;
     let found = if args.len() > 1 {

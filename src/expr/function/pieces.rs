@@ -66,7 +66,7 @@ fn split(args: &Args<'_>) -> Result<Value, EvalError> {
 }
 
 /// What is before the n-th delimiter; counted from the end, and what is behind it, if n is negative. Not in Flink;
-/// as in MySQL.
+/// as in `MySQL`.
 fn substring_index(args: &Args<'_>) -> Result<Value, EvalError> {
     let (text, delimiter, count) = (args.text(0)?, args.text(1)?, args.int(2)?);
     if count == 0 || delimiter.is_empty() {

@@ -62,6 +62,8 @@ fn printf(args: &Args<'_>) -> Result<Value, EvalError> {
 
 /// What stands behind a `%`.
 #[derive(Default)]
+// Flags are independent of each other.
+#[allow(clippy::struct_excessive_bools)]
 struct Spec {
     index: Option<usize>,
     left: bool,

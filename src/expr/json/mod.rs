@@ -11,6 +11,7 @@ pub(super) use path::{JsonPath, Selected, members};
 pub(super) use write::{push_string, write_value};
 
 use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 
 /// The kind of a JSON value, told by its first character.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,8 +50,8 @@ pub(super) fn scalar_text(raw: &str) -> String {
 
 /// The elements of an array in valid JSON.
 pub(super) fn elements(raw: &str) -> Vec<&str> {
-    serde_json::from_str::<Vec<&serde_json::value::RawValue>>(raw)
-        .map(|items| items.into_iter().map(|item| item.get()).collect())
+    serde_json::from_str::<Vec<&RawValue>>(raw)
+        .map(|items| items.into_iter().map(RawValue::get).collect())
         .unwrap_or_default()
 }
 

@@ -1,4 +1,4 @@
-//! Values as JSON, for JSON_STRING and its kin: spelt as Flink spells them there.
+//! Values as JSON, for `JSON_STRING` and its kin: spelt as Flink spells them there.
 
 use std::fmt::Write as _;
 
