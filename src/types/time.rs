@@ -89,6 +89,24 @@ impl fmt::Display for EventTime {
     }
 }
 
+/// A line of event time. Usually all rows share one; a table with a watermark for each key has one for each key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Timeline(pub u32);
+
+impl Timeline {
+    /// The one that rows are on where no table says otherwise.
+    pub const SHARED: Self = Self(0);
+}
+
+/// How far event time has come on a timeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Which line.
+    pub line: Timeline,
+    /// No row at or before this is to come on it, except late ones.
+    pub watermark: EventTime,
+}
+
 /// A length of time in microseconds; may be negative.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timespan(i64);
