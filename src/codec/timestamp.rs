@@ -5,8 +5,9 @@
 
 use std::fmt::Write as _;
 
-use jiff::civil::{DateTime, Time};
-use jiff::fmt::strtime;
+use jiff::SignedDuration;
+use jiff::civil::{Date, DateTime, Time};
+use jiff::fmt::strtime::{self, BrokenDownTime};
 use jiff::fmt::temporal::Pieces;
 use jiff::tz::Offset;
 use rust_decimal::Decimal;
@@ -124,13 +125,30 @@ pub fn format_timestamp(
             written
         }
         TimestampFormat::Pattern(pattern) => {
-            let text = jiff::Timestamp::from_microsecond(micros)
-                .map(|at| at.to_zoned(jiff::tz::TimeZone::UTC))
-                .and_then(|at| strtime::format(pattern, &at))
-                .unwrap_or_else(|_| EventTime::from_micros(micros).to_string());
+            let text = match jiff::Timestamp::from_microsecond(micros) {
+                Ok(at) => strtime::format(pattern, &at.to_zoned(jiff::tz::TimeZone::UTC)).ok(),
+                Err(_) => broken_down(micros).and_then(|fields| fields.to_string(pattern).ok()),
+            };
+            let text = text.unwrap_or_else(|| EventTime::from_micros(micros).to_string());
             write!(out, "{quote}{text}{quote}")
         }
     };
+}
+
+/// A point in time for the patterns by its calendar fields: the library's own points end a day before the year 9999
+/// does. `None` beyond the calendar.
+fn broken_down(micros: i64) -> Option<BrokenDownTime> {
+    let (year, month, day) = calendar::civil(micros.div_euclid(calendar::MICROS_PER_DAY));
+    let date = Date::new(
+        i16::try_from(year).ok()?,
+        i8::try_from(month).ok()?,
+        i8::try_from(day).ok()?,
+    );
+    let within = micros.rem_euclid(calendar::MICROS_PER_DAY);
+    let time = Time::midnight().wrapping_add(SignedDuration::from_micros(within));
+    let mut fields = BrokenDownTime::from(date.ok()?.to_datetime(time));
+    fields.set_offset(Some(Offset::UTC));
+    Some(fields)
 }
 
 #[cfg(test)]
@@ -204,6 +222,22 @@ mod tests {
             ("yesterday", F::Iso8601, false, None),
         ] {
             assert_eq!(parse_timestamp(text, &format, zoned), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn patterns_write_the_last_hours_of_the_calendar() {
+        let format = TimestampFormat::Pattern("%d.%m.%Y %H:%M:%S.%6f %z".into());
+        for text in [
+            "31.12.9999 23:59:59.999999 +0000",
+            "30.12.9999 12:00:00.000000 +0000",
+            "30.12.9999 23:00:00.000000 +0000",
+            "01.01.0001 00:00:00.000000 +0000",
+        ] {
+            let micros = parse_timestamp(text, &format, true).unwrap();
+            let mut written = String::new();
+            format_timestamp(micros, &format, true, false, &mut written);
+            assert_eq!(written, text);
         }
     }
 

@@ -10,7 +10,7 @@ pub(super) fn translate(pattern: &str, escape: Option<char>) -> Result<String, E
     let mut out = String::with_capacity(pattern.len() + 12);
     out.push_str(r"(?s)\A(?:");
     let mut chars = pattern.chars();
-    let mut in_class = false;
+    let (mut in_class, mut in_braces) = (false, false);
     while let Some(c) = chars.next() {
         match c {
             c if Some(c) == escape => match chars.next() {
@@ -42,7 +42,12 @@ pub(super) fn translate(pattern: &str, escape: Option<char>) -> Result<String, E
             '^' | '-' if in_class => out.push(c),
             '%' if !in_class => out.push_str(".*"),
             '_' if !in_class => out.push('.'),
-            '|' | '*' | '+' | '?' | '{' | '}' | '(' | ')' if !in_class => out.push(c),
+            '{' | '}' if !in_class => {
+                in_braces = c == '{';
+                out.push(c);
+            }
+            ',' if in_braces => out.push(c),
+            '|' | '*' | '+' | '?' | '(' | ')' if !in_class => out.push(c),
             c => push_plain(&mut out, c),
         }
     }

@@ -56,6 +56,25 @@ impl Converter<'_> {
         for value in &plain {
             values.push(self.convert(value)?);
         }
+        let texts = if name == "JSON_OBJECT" || name == "JSON_ARRAY" {
+            0
+        } else {
+            2
+        };
+        for (value, given) in values.iter().zip(&plain).take(texts) {
+            if !matches!(value.ty, Type::String | Type::Null) {
+                return Err(self.blame(
+                    given,
+                    ResolveError::hinted(
+                        format!(
+                            "{name} reads a STRING by a path that is a STRING, not {}",
+                            value.ty
+                        ),
+                        "write JSON_VALUE(text, '$.key'); fields of a ROW are read with a point",
+                    ),
+                ));
+            }
+        }
         let result = match name {
             "JSON_OBJECT" | "JSON_ARRAY" => {
                 return self.json_constructor(name, &clauses, &plain, values, ast);

@@ -12,6 +12,7 @@ use crate::types::{Field, Type, Value};
 
 use super::Kind::{Array, Boolean, CommonArray, CommonMap, Element, Integer, Map, Text};
 use super::Output::{By, Common, Is, ItemOfCommon, Like};
+use super::string::{MAX_BYTES, too_long};
 use super::{Args, EvalError, Function, function};
 
 pub(super) const FUNCTIONS: &[Function] = &[
@@ -308,12 +309,17 @@ fn join(args: &Args<'_>) -> Result<Value, EvalError> {
         None
     };
     let mut parts = Vec::new();
+    let mut length = 0_usize;
     for item in args.array(0)? {
         match (item, replacement) {
             (Value::Str(text), _) => parts.push(text.as_str()),
             (Value::Null, Some(text)) => parts.push(text),
             (Value::Null, None) => {}
             (other, _) => return Err(mismatch("an ARRAY<STRING>", other)),
+        }
+        length = length.saturating_add(separator.len() + parts.last().map_or(0, |p| p.len()));
+        if length > MAX_BYTES {
+            return Err(too_long());
         }
     }
     Ok(Value::str(parts.join(separator)))

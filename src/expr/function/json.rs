@@ -12,6 +12,7 @@ use crate::types::{Type, Value};
 use super::Kind::{Any, Text};
 use super::Output::{Is, Like};
 use super::prepare::Preparation::Path;
+use super::string::{MAX_BYTES, too_long};
 use super::{Args, EvalError, Function, function};
 
 const STRING: super::Output = Is(Type::String);
@@ -25,9 +26,6 @@ pub(super) const WITH_CLAUSES: [&str; 5] = [
     "JSON_OBJECT",
     "JSON_ARRAY",
 ];
-
-/// The longest JSON text a function makes.
-const MAX_BYTES: usize = 1 << 20;
 
 pub(super) const FUNCTIONS: &[Function] = &[
     // A NULL of the wanted type, that type as text, the document, the path, what to do on empty, the default for it,
@@ -167,7 +165,7 @@ fn query(args: &Args<'_>) -> Result<Value, EvalError> {
         );
     };
     if text.len() > MAX_BYTES {
-        return Err(EvalError::new("JSON_QUERY would make more than 1 MiB"));
+        return Err(too_long());
     }
     match args.ty() {
         Type::Array(_) if json::kind(&text) == JsonKind::Array => {
@@ -244,7 +242,7 @@ fn push(args: &Args<'_>, at: usize, raw: bool, out: &mut String) -> Result<(), E
         value => json::write_value(value, args.arg_type(at), out),
     }
     if out.len() > MAX_BYTES {
-        return Err(EvalError::new("the JSON would be longer than 1 MiB"));
+        return Err(too_long());
     }
     Ok(())
 }

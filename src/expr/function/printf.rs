@@ -11,6 +11,7 @@ use crate::types::{Type, Value};
 
 use super::Kind::{Any, Text};
 use super::Output::Is;
+use super::string::{MAX_BYTES, too_long};
 use super::{Args, EvalError, Function, function};
 
 /// The greatest width and precision: a format must not exhaust the memory of a gateway.
@@ -54,6 +55,9 @@ fn printf(args: &Args<'_>) -> Result<Value, EvalError> {
         match piece {
             Some(piece) => spec.pad(&piece, &mut out),
             None => return Ok(Value::Null),
+        }
+        if out.len() > MAX_BYTES {
+            return Err(too_long());
         }
     }
     out.push_str(rest);

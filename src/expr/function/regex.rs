@@ -8,6 +8,7 @@ use crate::types::{Type, Value};
 use super::Kind::{Integer, Text};
 use super::Output::{By, Is};
 use super::prepare::Preparation::{Regex, Similar};
+use super::string::{MAX_BYTES, too_long};
 use super::{Args, EvalError, Function, function};
 
 pub(super) const FUNCTIONS: &[Function] = &[
@@ -71,10 +72,19 @@ fn extract(args: &Args<'_>) -> Result<Value, EvalError> {
 
 /// The replacement is taken as it is: `$1` has no meaning, as in Flink.
 fn replace(args: &Args<'_>) -> Result<Value, EvalError> {
-    let replacement = regex_lite::NoExpand(args.text(2)?);
-    Ok(Value::str(
-        args.regex(1)?.replace_all(args.text(0)?, replacement),
-    ))
+    let (text, replacement) = (args.text(0)?, args.text(2)?);
+    let mut out = String::with_capacity(text.len());
+    let mut copied = 0;
+    for found in args.regex(1)?.find_iter(text) {
+        out.push_str(&text[copied..found.start()]);
+        out.push_str(replacement);
+        copied = found.end();
+        if out.len() > MAX_BYTES {
+            return Err(too_long());
+        }
+    }
+    out.push_str(&text[copied..]);
+    Ok(Value::str(out))
 }
 
 /// What a group (the first one, if it is left out; 0 is the whole) has matched, each time; NULL if there is no such

@@ -9,8 +9,9 @@ use super::Output::Is;
 use super::{Args, EvalError, Function, function};
 use crate::expr::like::LikePattern;
 
-/// The longest string a function may make, in bytes: REPEAT and LPAD must not exhaust the memory of a gateway.
-const MAX_BYTES: usize = 1 << 20;
+/// The longest string a function may make of shorter ones, in bytes: REPEAT and REPLACE must not exhaust the memory of
+/// a gateway.
+pub(super) const MAX_BYTES: usize = 1 << 20;
 
 const STRING: super::Output = Is(Type::String);
 const INT: super::Output = Is(Type::Int);
@@ -45,9 +46,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
     function("CONCAT_WS", &[Text, Text], STRING, concat_ws)
         .repeated()
         .sees_null(),
-    function("REPLACE", &[Text, Text, Text], STRING, |a| {
-        text(a.text(0)?.replace(a.text(1)?, a.text(2)?))
-    }),
+    function("REPLACE", &[Text, Text, Text], STRING, replace),
     function("POSITION", &[Text, Text], INT, |a| {
         find(a.text(1)?, a.text(0)?, 1)
     }),
@@ -273,7 +272,18 @@ fn repeat(args: &Args<'_>) -> Result<Value, EvalError> {
     text(value.repeat(times))
 }
 
-fn too_long() -> EvalError {
+fn replace(args: &Args<'_>) -> Result<Value, EvalError> {
+    let (value, from, to) = (args.text(0)?, args.text(1)?, args.text(2)?);
+    if to.len() > from.len() {
+        let count = value.matches(from).count();
+        if count.saturating_mul(to.len()).saturating_add(value.len()) > MAX_BYTES {
+            return Err(too_long());
+        }
+    }
+    text(value.replace(from, to))
+}
+
+pub(super) fn too_long() -> EvalError {
     EvalError::new(format!("the string would be longer than {MAX_BYTES} bytes"))
 }
 
