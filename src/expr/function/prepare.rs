@@ -65,7 +65,7 @@ pub(super) fn prepare(function: &Function, args: &[Expr]) -> Result<Box<[Prepare
                     Some(Expr::Literal(Value::Str(escape))) => escape.chars().next(),
                     Some(_) => return Ok(Prepared::Nothing),
                 };
-                Prepared::Regex(Arc::new(similar(text, escape).map_err(wrong_regex)?))
+                Prepared::Regex(Arc::new(similar(text, escape).map_err(wrong_similar)?))
             }
             Preparation::Unit => Prepared::Unit(Unit::parse(text).ok_or_else(|| wrong_unit(text))?),
             Preparation::Pattern => Prepared::Pattern(Arc::new(
@@ -87,6 +87,13 @@ fn wrong_unit(name: &str) -> ResolveError {
 
 fn wrong_regex(error: EvalError) -> ResolveError {
     ResolveError::hinted(error.0, "look-around and back-references are not supported")
+}
+
+fn wrong_similar(error: EvalError) -> ResolveError {
+    ResolveError::hinted(
+        error.0,
+        "a pattern is made of text, % and _, |, *, +, ?, {m,n}, ( ) and [ ]",
+    )
 }
 
 /// Compiles a regular expression.

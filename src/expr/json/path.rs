@@ -304,6 +304,8 @@ fn element(raw: &str, at: usize) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn select<'a>(path: &str, document: &'a str) -> Result<Vec<&'a str>, PathError> {
@@ -336,6 +338,68 @@ mod tests {
         assert_eq!(select("$", " 7 "), Ok(vec!["7"]));
         assert_eq!(select("$", "{"), Err(PathError::NoJson));
         assert_eq!(select("$.a", r#"{"a":1,"a":2}"#), Ok(vec!["2"]));
+    }
+
+    fn documents() -> impl Strategy<Value = serde_json::Value> {
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<bool>().prop_map(Into::into),
+            any::<i64>().prop_map(Into::into),
+            ".*".prop_map(Into::into),
+        ];
+        leaf.prop_recursive(4, 32, 5, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..5).prop_map(serde_json::Value::Array),
+                prop::collection::btree_map(".*", inner, 0..5)
+                    .prop_map(|members| serde_json::Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    /// Calls `visit` with every place of a document and the path that leads there.
+    fn each_place(
+        value: &serde_json::Value,
+        path: String,
+        visit: &mut dyn FnMut(&str, &serde_json::Value),
+    ) {
+        visit(&path, value);
+        if let Some(items) = value.as_array() {
+            for (at, item) in items.iter().enumerate() {
+                each_place(item, format!("{path}[{at}]"), visit);
+            }
+        }
+        if let Some(members) = value.as_object() {
+            for (key, member) in members {
+                let key = key.replace('\\', "\\\\").replace('"', "\\\"");
+                each_place(member, format!("{path}[\"{key}\"]"), visit);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_place_of_a_document_has_its_path(document in documents(), spread: bool) {
+            let text = if spread {
+                serde_json::to_string_pretty(&document).unwrap()
+            } else {
+                document.to_string()
+            };
+            each_place(&document, "$".to_owned(), &mut |path, value| {
+                for mode in ["strict", "lax"] {
+                    let found = select(&format!("{mode} {path}"), &text).unwrap();
+                    assert_eq!(found.len(), 1, "{path} in {text}");
+                    let found: serde_json::Value = serde_json::from_str(found[0]).unwrap();
+                    assert_eq!(&found, value, "{path} in {text}");
+                }
+            });
+        }
+
+        #[test]
+        fn no_text_makes_a_path_panic(path: String, document: String) {
+            if let Ok(path) = JsonPath::parse(&path) {
+                let _ = path.select(&document);
+            }
+        }
     }
 
     #[test]
