@@ -29,3 +29,23 @@ fn sql_behaves_as_the_files_say() {
         failures.join("\n")
     );
 }
+
+/// A function that nobody has called here is a function that nobody has checked, and one that the README lacks is one
+/// that nobody finds.
+#[test]
+fn every_function_has_a_case_and_is_listed() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sql");
+    let mut called = std::collections::BTreeSet::new();
+    for entry in std::fs::read_dir(&dir).unwrap() {
+        let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        let name_ends = |c: char| !c.is_ascii_alphanumeric() && c != '_';
+        called.extend(text.split(name_ends).map(str::to_owned));
+    }
+    let mut missing = headwater::expr::function_names();
+    missing.retain(|name| !called.contains(*name));
+    assert!(missing.is_empty(), "no case in tests/sql for {missing:?}");
+    let readme = std::fs::read_to_string("README.md").unwrap();
+    let mut unlisted = headwater::expr::function_names();
+    unlisted.retain(|name| !readme.contains(&format!("`{name}`")));
+    assert!(unlisted.is_empty(), "not in README.md: {unlisted:?}");
+}

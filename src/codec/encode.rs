@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::{TimestampFormat, format_timestamp};
-use crate::types::{EventTime, Schema, Type, Value};
+use crate::types::{EventTime, Schema, Type, Value, interval};
 
 /// Appends the row as a JSON object, fields in the order of the schema. Doubles that JSON cannot spell become the
 /// strings `"NaN"`, `"Infinity"` and `"-Infinity"`, as Flink writes them. `id`: a field name and the event's id.
@@ -43,7 +43,14 @@ pub fn encode_text(value: &Value, ty: &Type, timestamps: &TimestampFormat, out: 
             let zoned = matches!(ty, Type::TimestampLtz { .. });
             format_timestamp(*micros, timestamps, zoned, false, out);
         }
-        (Value::Date(_) | Value::Time(_) | Value::Bytes(_), _) => {
+        (
+            Value::Date(_)
+            | Value::Time(_)
+            | Value::Bytes(_)
+            | Value::Interval(_)
+            | Value::Months(_),
+            _,
+        ) => {
             let start = out.len();
             push_json(value, ty, timestamps, out);
             out.pop();
@@ -58,8 +65,19 @@ fn push_json(value: &Value, ty: &Type, timestamps: &TimestampFormat, out: &mut S
     let _ = match value {
         Value::Null => out.write_str("null"),
         Value::Bool(value) => write!(out, "{value}"),
-        Value::Int(value) | Value::Interval(value) => write!(out, "{value}"),
-        Value::Months(months) => write!(out, "{months}"),
+        Value::Int(value) => write!(out, "{value}"),
+        Value::Interval(micros) => {
+            out.push('"');
+            let written = interval::write_day_time(*micros, out);
+            out.push('"');
+            written
+        }
+        Value::Months(months) => {
+            out.push('"');
+            let written = interval::write_year_month(*months, out);
+            out.push('"');
+            written
+        }
         Value::Float(value) => {
             push_number(f64::from(*value), serde_json::to_string(value), out);
             Ok(())
@@ -196,6 +214,12 @@ mod tests {
                 "\"AQIDBA==\"",
             ),
             (Value::Date(-1), Type::Date, "\"1969-12-31\""),
+            (
+                Value::Interval(-1_500_000),
+                Type::IntervalDayTime,
+                "\"-0 00:00:01.500\"",
+            ),
+            (Value::Months(14), Type::IntervalYearMonth, "\"+1-02\""),
             (
                 Value::Time(3_600_500_000),
                 Type::Time { precision: 3 },

@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use compact_str::CompactString;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -303,6 +305,11 @@ fn parse_value(raw: &str, ty: &Type, timestamps: &TimestampFormat, depth: usize)
                 Some((key, parse_value(raw.get(), value, timestamps, depth + 1)?))
             });
             Some(Value::Map(pairs.collect::<Option<Vec<_>>>()?.into()))
+        }
+        // Bytes are Base64 in JSON, where they are written and where they are read.
+        Type::Bytes => {
+            let text = serde_json::from_str::<String>(raw).ok()?;
+            Some(Value::Bytes(STANDARD.decode(text).ok()?.into()))
         }
         _ if raw.starts_with('"') => {
             let inner = &raw[1..raw.len() - 1];

@@ -6,7 +6,7 @@ use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive as _;
 
 use super::{TimestampFormat, parse_timestamp};
-use crate::types::{Type, Value};
+use crate::types::{Type, Value, calendar, interval};
 
 /// The value of type `ty` that `text` spells, whether a device wrote it as a number or as a string of one. `None`
 /// where it is none: not a number, out of the type's range, not finite, or with digits the type cannot keep.
@@ -39,30 +39,47 @@ pub(super) fn parse_scalar(text: &str, ty: &Type, timestamps: &TimestampFormat) 
                 .parse::<Decimal>()
                 .or_else(|_| Decimal::from_scientific(trimmed))
                 .ok()?;
-            let rounded = number.round_dp_with_strategy(
+            let mut rounded = number.round_dp_with_strategy(
                 u32::from(*scale),
                 rust_decimal::RoundingStrategy::MidpointAwayFromZero,
             );
+            // All digits of the scale are there, also where the device left zeros out.
+            rounded.rescale(u32::from(*scale));
             let whole_digits = u32::from(precision.saturating_sub(*scale));
             // A Decimal holds 28 digits and some: where the type takes more, whatever was read fits.
             let fits =
                 whole_digits > 28 || rounded.abs() < Decimal::from(10_i128.pow(whole_digits));
             fits.then_some(Value::Decimal(rounded))
         }
-        Type::Timestamp { .. } => parse_timestamp(trimmed, timestamps, false).map(Value::Timestamp),
-        Type::TimestampLtz { .. } => {
-            parse_timestamp(trimmed, timestamps, true).map(Value::Timestamp)
+        Type::Timestamp { precision } => {
+            let micros = parse_timestamp(trimmed, timestamps, false)?;
+            Some(Value::Timestamp(calendar::cut(micros, *precision)))
+        }
+        Type::TimestampLtz { precision } => {
+            let micros = parse_timestamp(trimmed, timestamps, true)?;
+            Some(Value::Timestamp(calendar::cut(micros, *precision)))
         }
         Type::Date => {
             let date = trimmed.parse::<jiff::civil::Date>().ok()?;
-            let epoch = jiff::civil::date(1970, 1, 1);
-            Some(Value::Date(date.since(epoch).ok()?.get_days()))
+            if date.year() < 1 {
+                return None;
+            }
+            let days = calendar::days(date.year().into(), date.month().into(), date.day().into());
+            Some(Value::Date(i32::try_from(days).ok()?))
         }
-        Type::Time { .. } => {
+        Type::Time { precision } => {
             let time = trimmed.parse::<jiff::civil::Time>().ok()?;
             let span = time.duration_since(jiff::civil::Time::midnight());
-            Some(Value::Time(i64::try_from(span.as_micros()).ok()?))
+            let micros = i64::try_from(span.as_micros()).ok()?;
+            Some(Value::Time(calendar::cut(micros, *precision)))
         }
+        Type::IntervalDayTime => interval::parse_day_time(trimmed)
+            .or_else(|| {
+                let span = trimmed.parse::<jiff::SignedDuration>().ok()?;
+                i64::try_from(span.as_micros()).ok()
+            })
+            .map(Value::Interval),
+        Type::IntervalYearMonth => interval::parse_year_month(trimmed).map(Value::Months),
         Type::Bytes => Some(Value::Bytes(Arc::from(text.as_bytes()))),
         _ => None,
     }
@@ -130,6 +147,37 @@ mod tests {
                 None,
             ),
             ("1970-01-02", Type::Date, Some(Value::Date(1))),
+            ("9999-12-31", Type::Date, Some(Value::Date(2_932_896))),
+            ("0000-12-31", Type::Date, None),
+            (
+                "00:00:01.999",
+                Type::Time { precision: 0 },
+                Some(Value::Time(1_000_000)),
+            ),
+            (
+                "1969-12-31 23:59:59.9999",
+                Type::Timestamp { precision: 3 },
+                Some(Value::Timestamp(-1_000)),
+            ),
+            (
+                "+0 00:00:05.000",
+                Type::IntervalDayTime,
+                Some(Value::Interval(5_000_000)),
+            ),
+            (
+                "PT1M30S",
+                Type::IntervalDayTime,
+                Some(Value::Interval(90_000_000)),
+            ),
+            ("-1-02", Type::IntervalYearMonth, Some(Value::Months(-14))),
+            (
+                "18446744073709551615",
+                Type::Decimal {
+                    precision: 20,
+                    scale: 0,
+                },
+                Some(Value::Decimal(Decimal::from(u64::MAX))),
+            ),
             (
                 "00:00:01.5",
                 Type::Time { precision: 3 },

@@ -5,13 +5,16 @@
 
 use std::fmt::Write as _;
 
-use jiff::civil::DateTime;
-use jiff::fmt::strtime;
+use jiff::SignedDuration;
+use jiff::civil::{Date, DateTime, Time};
+use jiff::fmt::strtime::{self, BrokenDownTime};
+use jiff::fmt::temporal::Pieces;
+use jiff::tz::Offset;
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive as _;
 
 use super::TimestampFormat;
-use crate::types::EventTime;
+use crate::types::{EventTime, calendar};
 
 /// Reads a TIMESTAMP (`zoned` false) or a `TIMESTAMP_LTZ` (`zoned` true); microseconds since 1970. A number has to
 /// be given as its text. `None` where it does not fit the format.
@@ -28,36 +31,46 @@ pub fn parse_timestamp(text: &str, format: &TimestampFormat, zoned: bool) -> Opt
             .map(|nanos| nanos.div_euclid(1_000)),
         TimestampFormat::Pattern(pattern) => {
             let parsed = strtime::parse(pattern, text).ok()?;
-            if parsed.offset().is_some() || parsed.iana_time_zone().is_some() {
-                Some(parsed.to_timestamp().ok()?.as_microsecond())
-            } else if zoned {
-                None
-            } else {
-                civil_micros(parsed.to_datetime().ok()?)
+            match parsed.offset() {
+                Some(offset) => at_offset(parsed.to_datetime().ok()?, offset),
+                // Also `%s`, seconds since 1970.
+                None if parsed.timestamp().is_some() || parsed.iana_time_zone().is_some() => {
+                    Some(parsed.to_timestamp().ok()?.as_microsecond())
+                }
+                None if zoned => None,
+                None => at_offset(parsed.to_datetime().ok()?, Offset::UTC),
             }
         }
     }
 }
 
+/// By the pieces of the text and not as the library's own point in time: that one ends a day before the year 9999
+/// does.
 fn parse_iso(text: &str, zoned: bool) -> Option<i64> {
-    if let Ok(instant) = text.parse::<jiff::Timestamp>() {
-        return Some(instant.as_microsecond());
-    }
-    if zoned {
-        None
-    } else {
-        civil_micros(text.parse::<DateTime>().ok()?)
+    let pieces = Pieces::parse(text).ok()?;
+    let civil = DateTime::from_parts(pieces.date(), pieces.time().unwrap_or_else(Time::midnight));
+    match pieces.to_numeric_offset() {
+        Some(offset) => at_offset(civil, offset),
+        None if zoned => None,
+        None => at_offset(civil, Offset::UTC),
     }
 }
 
-fn civil_micros(civil: DateTime) -> Option<i64> {
-    Some(
-        civil
-            .to_zoned(jiff::tz::TimeZone::UTC)
-            .ok()?
-            .timestamp()
-            .as_microsecond(),
-    )
+/// A point in time of the years 0001 to 9999.
+fn at_offset(civil: DateTime, offset: Offset) -> Option<i64> {
+    let days = calendar::days(
+        civil.year().into(),
+        civil.month().into(),
+        civil.day().into(),
+    );
+    let [hour, minute, second] = [civil.hour(), civil.minute(), civil.second()].map(i64::from);
+    let seconds = (hour * 60 + minute) * 60 + second - i64::from(offset.seconds());
+    let micros = days * calendar::MICROS_PER_DAY
+        + seconds * 1_000_000
+        + i64::from(civil.subsec_nanosecond() / 1_000);
+    (calendar::LEAST_MICROS..=calendar::GREATEST_MICROS)
+        .contains(&micros)
+        .then_some(micros)
 }
 
 /// A decimal number of units of `unit_micros`, exact: a double would lose the microseconds of today's date.
@@ -112,13 +125,30 @@ pub fn format_timestamp(
             written
         }
         TimestampFormat::Pattern(pattern) => {
-            let text = jiff::Timestamp::from_microsecond(micros)
-                .map(|at| at.to_zoned(jiff::tz::TimeZone::UTC))
-                .and_then(|at| strtime::format(pattern, &at))
-                .unwrap_or_else(|_| EventTime::from_micros(micros).to_string());
+            let text = match jiff::Timestamp::from_microsecond(micros) {
+                Ok(at) => strtime::format(pattern, &at.to_zoned(jiff::tz::TimeZone::UTC)).ok(),
+                Err(_) => broken_down(micros).and_then(|fields| fields.to_string(pattern).ok()),
+            };
+            let text = text.unwrap_or_else(|| EventTime::from_micros(micros).to_string());
             write!(out, "{quote}{text}{quote}")
         }
     };
+}
+
+/// A point in time for the patterns by its calendar fields: the library's own points end a day before the year 9999
+/// does. `None` beyond the calendar.
+fn broken_down(micros: i64) -> Option<BrokenDownTime> {
+    let (year, month, day) = calendar::civil(micros.div_euclid(calendar::MICROS_PER_DAY));
+    let date = Date::new(
+        i16::try_from(year).ok()?,
+        i8::try_from(month).ok()?,
+        i8::try_from(day).ok()?,
+    );
+    let within = micros.rem_euclid(calendar::MICROS_PER_DAY);
+    let time = Time::midnight().wrapping_add(SignedDuration::from_micros(within));
+    let mut fields = BrokenDownTime::from(date.ok()?.to_datetime(time));
+    fields.set_offset(Some(Offset::UTC));
+    Some(fields)
 }
 
 #[cfg(test)]
@@ -148,6 +178,34 @@ mod tests {
             ("2024-02-29 12:00:00Z", F::Sql, true, Some(noon)),
             ("2024-02-29 12:00:00", F::Sql, true, None),
             ("2024-02-30 12:00:00", F::Sql, false, None),
+            (
+                "9999-12-31T23:59:59.999999Z",
+                F::Iso8601,
+                true,
+                Some(calendar::GREATEST_MICROS),
+            ),
+            (
+                "9999-12-31 23:59:59.9999999",
+                F::Sql,
+                false,
+                Some(calendar::GREATEST_MICROS),
+            ),
+            ("9999-12-31T23:59:59-01:00", F::Iso8601, true, None),
+            (
+                "0001-01-01 00:00:00",
+                F::Sql,
+                false,
+                Some(calendar::LEAST_MICROS),
+            ),
+            ("0001-01-01T00:00:00+01:00", F::Iso8601, true, None),
+            ("0000-12-31 00:00:00", F::Sql, false, None),
+            (
+                "31.12.9999 23:00 +0000",
+                F::Pattern("%d.%m.%Y %H:%M %z".into()),
+                true,
+                Some(253_402_297_200_000_000),
+            ),
+            ("2024-02-29", F::Sql, false, Some(noon - 43_200_000_000)),
             ("1709208000", F::EpochSeconds, true, Some(noon)),
             ("1709208000.04", F::EpochSeconds, true, Some(noon + 40_000)),
             ("1.709208e9", F::EpochSeconds, true, Some(noon)),
@@ -164,6 +222,22 @@ mod tests {
             ("yesterday", F::Iso8601, false, None),
         ] {
             assert_eq!(parse_timestamp(text, &format, zoned), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn patterns_write_the_last_hours_of_the_calendar() {
+        let format = TimestampFormat::Pattern("%d.%m.%Y %H:%M:%S.%6f %z".into());
+        for text in [
+            "31.12.9999 23:59:59.999999 +0000",
+            "30.12.9999 12:00:00.000000 +0000",
+            "30.12.9999 23:00:00.000000 +0000",
+            "01.01.0001 00:00:00.000000 +0000",
+        ] {
+            let micros = parse_timestamp(text, &format, true).unwrap();
+            let mut written = String::new();
+            format_timestamp(micros, &format, true, false, &mut written);
+            assert_eq!(written, text);
         }
     }
 

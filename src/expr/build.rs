@@ -9,7 +9,7 @@ use rust_decimal::Decimal;
 use crate::types::{EventTime, Field, Type, Value};
 
 use super::promote::{self, can_cast, common_type};
-use super::{Arithmetic, Comparison, Construct, Context, Expr, LikePattern, ResolveError};
+use super::{Arithmetic, Comparison, Construct, Context, Expr, ResolveError};
 
 /// An expression and what is known of its value.
 #[derive(Clone, Debug, PartialEq)]
@@ -180,65 +180,6 @@ impl Typed {
         ))
     }
 
-    /// `IS DISTINCT FROM`.
-    pub fn distinct(left: Self, right: Self) -> Result<Self, ResolveError> {
-        let (left, right) = comparable(left, right)?;
-        let (left, right) = (Box::new(left.expr), Box::new(right.expr));
-        Ok(Self::new(
-            Expr::Distinct { left, right },
-            Type::Boolean,
-            false,
-        ))
-    }
-
-    /// `BETWEEN`.
-    pub fn between(self, low: Self, high: Self) -> Result<Self, ResolveError> {
-        let nullable = self.nullable || low.nullable || high.nullable;
-        let mut all = comparable_all(vec![self, low, high])?.into_iter();
-        let mut next = || all.next().map(|t| Box::new(t.expr)).expect("three went in");
-        let (expr, low, high) = (next(), next(), next());
-        Ok(Self::new(
-            Expr::Between { expr, low, high },
-            Type::Boolean,
-            nullable,
-        ))
-    }
-
-    /// `IN (…)`.
-    pub fn in_list(self, list: Vec<Self>) -> Result<Self, ResolveError> {
-        let mut all = vec![self];
-        all.extend(list);
-        let nullable = all.iter().any(|t| t.nullable);
-        let mut all = comparable_all(all)?.into_iter().map(|t| t.expr);
-        let expr = Box::new(all.next().expect("the tested value went in first"));
-        let list = all.collect();
-        Ok(Self::new(Expr::In { expr, list }, Type::Boolean, nullable))
-    }
-
-    /// `LIKE`; a constant pattern is compiled now.
-    pub fn like(self, pattern: Self, escape: Option<char>) -> Result<Self, ResolveError> {
-        for side in [&self, &pattern] {
-            if !matches!(side.ty, Type::String | Type::Null) {
-                return Err(ResolveError::hinted(
-                    format!("LIKE compares STRINGs, not {}", side.ty),
-                    "convert with CAST(… AS STRING)",
-                ));
-            }
-        }
-        if let Expr::Literal(Value::Str(text)) = &pattern.expr {
-            let pattern = LikePattern::new(text, escape)?;
-            let expr = Box::new(self.expr);
-            return Ok(Self::new(
-                Expr::Like { expr, pattern },
-                Type::Boolean,
-                self.nullable,
-            ));
-        }
-        let mut args = vec![self, pattern];
-        args.extend(escape.map(|c| Self::string(c.encode_utf8(&mut [0; 4]))));
-        super::call("$LIKE", args)
-    }
-
     /// Arithmetic.
     pub fn arith(op: Arithmetic, left: Self, right: Self) -> Result<Self, ResolveError> {
         let ty = promote::arithmetic_type(op, &left.ty, &right.ty)?;
@@ -405,6 +346,16 @@ impl Typed {
         Ok(Self::new(Expr::Element { expr, index }, ty, true))
     }
 
+    /// `ROW(…)` or `(…, …)`: the fields are named `EXPR$0`, `EXPR$1` and so on.
+    pub fn row_of(items: Vec<Self>) -> Self {
+        let name = |at: usize| compact_str::format_compact!("EXPR${at}");
+        let named = items
+            .into_iter()
+            .enumerate()
+            .map(|(at, item)| (name(at), item));
+        Self::row(named.collect())
+    }
+
     /// `ROW(…)` with these names.
     pub fn row(items: Vec<(CompactString, Self)>) -> Self {
         let fields: Vec<Field> = items
@@ -466,14 +417,14 @@ impl Typed {
 }
 
 /// Both sides in kinds that compare.
-fn comparable(left: Typed, right: Typed) -> Result<(Typed, Typed), ResolveError> {
+pub(super) fn comparable(left: Typed, right: Typed) -> Result<(Typed, Typed), ResolveError> {
     let mut both = comparable_all(vec![left, right])?;
     let right = both.pop().expect("two went in");
     let left = both.pop().expect("two went in");
     Ok((left, right))
 }
 
-fn comparable_all(items: Vec<Typed>) -> Result<Vec<Typed>, ResolveError> {
+pub(super) fn comparable_all(items: Vec<Typed>) -> Result<Vec<Typed>, ResolveError> {
     // Integers of all widths are one kind of value and need no cast to meet each other or a DECIMAL.
     let exact = |t: &Typed| t.ty.is_integer() || matches!(t.ty, Type::Decimal { .. } | Type::Null);
     if items.iter().all(exact) {

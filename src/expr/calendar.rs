@@ -7,12 +7,11 @@ use std::fmt::Write;
 
 use compact_str::CompactString;
 
+use crate::types::calendar::{GREATEST_MICROS, LEAST_MICROS};
+
 use super::EvalError;
 
-/// Microseconds of a day.
-pub(super) const MICROS_PER_DAY: i64 = 86_400_000_000;
-const LEAST: i64 = -62_135_596_800_000_000;
-const GREATEST: i64 = 253_402_300_799_999_999;
+pub(super) use crate::types::calendar::{MICROS_PER_DAY, civil, cut, days, days_in_month};
 
 /// A unit of time that a point can be cut to, taken apart by, or moved by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,46 +163,9 @@ impl Fields {
     }
 }
 
-/// Days since 1970-01-01 of a proleptic Gregorian date (Howard Hinnant, "chrono-Compatible Low-Level Date
-/// Algorithms").
-pub(super) fn days(year: i64, month: i64, day: i64) -> i64 {
-    let y = if month <= 2 { year - 1 } else { year };
-    let era = y.div_euclid(400);
-    let yoe = y.rem_euclid(400);
-    let doy = (153 * (if month > 2 { month - 3 } else { month + 9 }) + 2) / 5 + day - 1;
-    let doe = yoe * 365 + yoe / 4 - yoe / 100 + doy;
-    era * 146_097 + doe - 719_468
-}
-
-/// The date `days` after 1970-01-01 as year, month, day.
-pub(super) fn civil(days: i64) -> (i64, i64, i64) {
-    let z = days + 719_468;
-    let era = z.div_euclid(146_097);
-    let doe = z.rem_euclid(146_097);
-    let yoe = (doe - doe / 1_460 + doe / 36_524 - doe / 146_096) / 365;
-    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-    let mp = (5 * doy + 2) / 153;
-    let month = if mp < 10 { mp + 3 } else { mp - 9 };
-    (
-        yoe + era * 400 + i64::from(month <= 2),
-        month,
-        doy - (153 * mp + 2) / 5 + 1,
-    )
-}
-
-/// How many days a month has.
-pub(super) fn days_in_month(year: i64, month: i64) -> i64 {
-    match month {
-        4 | 6 | 9 | 11 => 30,
-        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
-        2 => 28,
-        _ => 31,
-    }
-}
-
 /// The point, unless it lies outside of the years 0001 to 9999.
 pub(super) fn checked_timestamp(micros: i64) -> Result<i64, EvalError> {
-    if (LEAST..=GREATEST).contains(&micros) {
+    if (LEAST_MICROS..=GREATEST_MICROS).contains(&micros) {
         Ok(micros)
     } else {
         Err(EvalError::new(

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use compact_str::CompactString;
 use rust_decimal::Decimal;
 
-use crate::types::{Type, Value};
+use crate::types::{Type, Value, interval};
 
 use super::EvalError;
-use super::calendar::{self, MICROS_PER_DAY};
+use super::calendar::{self, MICROS_PER_DAY, cut};
 use super::numeric::{checked_integer, fit_decimal, to_f64};
 
 /// `value`, which is of type `from`, as a value of type `to`.
@@ -70,6 +70,20 @@ pub(super) fn cast(value: &Value, from: &Type, to: &Type) -> Result<Value, EvalE
                 let point = calendar::parse_timestamp(text).ok_or_else(fail)?;
                 Ok(V::Timestamp(cut(point, *precision)))
             }
+            _ => Err(fail()),
+        },
+        Type::IntervalDayTime => match value {
+            V::Interval(_) => Ok(value.clone()),
+            V::Str(text) => interval::parse_day_time(text)
+                .map(V::Interval)
+                .ok_or_else(fail),
+            _ => Err(fail()),
+        },
+        Type::IntervalYearMonth => match value {
+            V::Months(_) => Ok(value.clone()),
+            V::Str(text) => interval::parse_year_month(text)
+                .map(V::Months)
+                .ok_or_else(fail),
             _ => Err(fail()),
         },
         _ => nested(value, from, to),
@@ -158,7 +172,7 @@ fn to_double(value: &Value) -> Option<f64> {
 }
 
 /// Reads a number as Java does: `NaN` and `Infinity` in this spelling alone.
-fn parse_double(text: &str) -> Option<f64> {
+pub(super) fn parse_double(text: &str) -> Option<f64> {
     let text = text.trim();
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
     match unsigned {
@@ -192,12 +206,6 @@ fn to_exact(value: &Value) -> Option<Decimal> {
         }
         _ => None,
     }
-}
-
-/// Cuts fraction digits beyond `precision`, towards the past.
-fn cut(micros: i64, precision: u8) -> i64 {
-    let step = 10_i64.pow(u32::from(6 - precision.min(6)));
-    micros - micros.rem_euclid(step)
 }
 
 /// The text of a value as CAST(… AS STRING) makes it.
@@ -237,16 +245,8 @@ fn write_text(out: &mut CompactString, value: &Value, ty: &Type) -> std::fmt::Re
         V::Date(v) => out.write_str(&calendar::format_date(i64::from(*v))),
         V::Time(v) => out.write_str(&calendar::format_time(*v, precision)),
         V::Timestamp(v) => out.write_str(&calendar::format_timestamp(*v, precision)),
-        V::Interval(v) => write_interval(out, *v),
-        V::Months(v) => {
-            let sign = if *v < 0 { '-' } else { '+' };
-            write!(
-                out,
-                "{sign}{}-{:02}",
-                v.unsigned_abs() / 12,
-                v.unsigned_abs() % 12
-            )
-        }
+        V::Interval(v) => interval::write_day_time(*v, out),
+        V::Months(v) => interval::write_year_month(*v, out),
         V::Array(items) => {
             let inner = match ty {
                 Type::Array(inner) => inner.as_ref(),
@@ -294,21 +294,6 @@ fn write_list<'a>(
     }
     out.push(close);
     Ok(())
-}
-
-fn write_interval(out: &mut CompactString, micros: i64) -> std::fmt::Result {
-    let sign = if micros < 0 { '-' } else { '+' };
-    let span = micros.unsigned_abs();
-    let seconds = span / 1_000_000;
-    write!(
-        out,
-        "{sign}{} {:02}:{:02}:{:02}.{:03}",
-        seconds / 86_400,
-        seconds / 3_600 % 24,
-        seconds / 60 % 60,
-        seconds % 60,
-        span / 1_000 % 1_000
-    )
 }
 
 /// Hexadecimal digits in lower case.

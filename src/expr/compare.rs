@@ -83,6 +83,56 @@ pub(super) fn order(left: &Value, right: &Value) -> Option<Ordering> {
     }
 }
 
+/// A value in a total order, for sets and sorting: NULL equals NULL and comes first, NaN equals NaN and comes last.
+#[derive(Clone, Copy)]
+pub(super) struct Ordered<'a>(pub(super) &'a Value);
+
+impl Ord for Ordered<'_> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        total_order(self.0, other.0)
+    }
+}
+
+impl PartialOrd for Ordered<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Ordered<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Ordered<'_> {}
+
+fn total_order(left: &Value, right: &Value) -> Ordering {
+    use Value as V;
+    let is_nan = |value: &Value| match value {
+        V::Double(v) => v.is_nan(),
+        V::Float(v) => v.is_nan(),
+        _ => false,
+    };
+    match (left, right) {
+        (V::Array(a), V::Array(b)) | (V::Row(a), V::Row(b)) => {
+            a.iter().map(Ordered).cmp(b.iter().map(Ordered))
+        }
+        (V::Map(a), V::Map(b)) => sorted_entries(a).cmp(&sorted_entries(b)),
+        _ => order(left, right).unwrap_or_else(|| is_nan(left).cmp(&is_nan(right))),
+    }
+}
+
+/// The entries of a map in the order of their keys.
+fn sorted_entries(entries: &[(Value, Value)]) -> Vec<(Ordered<'_>, Ordered<'_>)> {
+    let pairs = entries
+        .iter()
+        .map(|(key, value)| (Ordered(key), Ordered(value)));
+    let mut sorted: Vec<_> = pairs.collect();
+    sorted.sort_unstable();
+    sorted
+}
+
 fn order_all(left: &[Value], right: &[Value]) -> Option<Ordering> {
     for (a, b) in left.iter().zip(right) {
         match order(a, b)? {

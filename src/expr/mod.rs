@@ -16,14 +16,16 @@ mod compare;
 mod display;
 mod eval;
 mod function;
+mod json;
 mod like;
 mod numeric;
 mod pattern;
+mod predicate;
 mod promote;
+mod similar;
 #[cfg(test)]
 mod tests;
-
-use std::sync::Arc;
+mod zone;
 
 use compact_str::CompactString;
 
@@ -31,6 +33,7 @@ use crate::types::{EventTime, Type, Value};
 
 pub use build::Typed;
 pub use calendar::Unit;
+use function::Prepared;
 pub use function::{Function, call, function_names, resolve};
 pub use like::LikePattern;
 pub use promote::{can_cast, common_type};
@@ -168,27 +171,21 @@ pub struct Call {
     pub function: &'static Function,
     /// Its arguments, of the types the function wants.
     pub args: Box<[Expr]>,
+    /// The types of the arguments.
+    types: Box<[Type]>,
     /// The type of the result.
     pub ty: Type,
     /// What could be computed from constant arguments beforehand; decided by `function` and `args`.
-    prepared: Prepared,
+    prepared: Box<[Prepared]>,
 }
 
 impl PartialEq for Call {
     fn eq(&self, other: &Self) -> bool {
         std::ptr::eq(self.function, other.function)
             && self.ty == other.ty
+            && self.types == other.types
             && self.args == other.args
     }
-}
-
-/// What a function has computed from its constant arguments.
-#[derive(Clone, Debug)]
-enum Prepared {
-    Nothing,
-    Regex(Arc<regex_lite::Regex>),
-    Unit(Unit),
-    Pattern(Arc<pattern::TimePattern>),
 }
 
 /// What [`Expr::Construct`] makes.

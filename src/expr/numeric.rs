@@ -241,6 +241,11 @@ fn time(op: Arithmetic, ty: &Type, left: &Value, right: &Value) -> Result<Value,
             Err(EvalError::new("division of an interval by zero"))
         }
         (A::Div, V::Interval(a), V::Int(b)) => a.checked_div(*b).map(V::Interval).ok_or_else(fail),
+        (A::Div, V::Months(a), V::Int(b)) => i64::from(*a)
+            .checked_div(*b)
+            .and_then(|months| i32::try_from(months).ok())
+            .map(V::Months)
+            .ok_or_else(fail),
         _ => Err(EvalError::new(format!(
             "{} is not defined for {left:?} and {right:?}",
             op.sign()

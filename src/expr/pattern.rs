@@ -31,7 +31,12 @@ enum Letter {
     Minute,
     Second,
     Fraction,
-    Zone,
+    /// An offset as `Z`, `+01`, `+0100` or `+01:00`.
+    Offset,
+    /// An offset as `+0100`, also for UTC.
+    PlainOffset,
+    /// `UTC`, or `GMT+01:00`.
+    ZoneName,
 }
 
 const MONTHS: [&str; 12] = [
@@ -104,8 +109,20 @@ impl TimePattern {
         }
     }
 
-    /// The point in time as text.
+    /// Whether the text says its own offset from UTC.
+    pub(super) fn reads_zone(&self) -> bool {
+        self.parts
+            .iter()
+            .any(|part| matches!(part, Part::Field(letter, _) if letter.is_zone()))
+    }
+
+    /// The point in time as text, in UTC.
     pub(super) fn format(&self, micros: i64) -> String {
+        self.format_wall(micros, 0)
+    }
+
+    /// What a clock shows that is `offset` microseconds ahead of UTC, as text.
+    pub(super) fn format_wall(&self, micros: i64, offset: i64) -> String {
         let f = Fields::of(micros);
         let date = micros.div_euclid(MICROS_PER_DAY);
         let mut out = String::new();
@@ -132,8 +149,8 @@ impl TimePattern {
                     out.push_str(if f.hour < 12 { "AM" } else { "PM" });
                     continue;
                 }
-                Letter::Zone => {
-                    out.push('Z');
+                Letter::Offset | Letter::PlainOffset | Letter::ZoneName => {
+                    out.push_str(&offset_text(letter, count, offset));
                     continue;
                 }
                 Letter::Fraction => {
@@ -191,7 +208,7 @@ impl TimePattern {
                     });
                     rest = &rest[2..];
                 }
-                Letter::Zone => offset = take_zone(&mut rest)?,
+                letter if letter.is_zone() => offset = take_zone(&mut rest)?,
                 Letter::Fraction => {
                     let digits = take_digits(&mut rest, if exact { count } else { 9 })?;
                     f.micro = calendar::parse_fraction(digits)?;
@@ -250,9 +267,15 @@ impl Letter {
             'm' => Self::Minute,
             's' => Self::Second,
             'S' => Self::Fraction,
-            'X' | 'Z' | 'z' => Self::Zone,
+            'X' => Self::Offset,
+            'Z' => Self::PlainOffset,
+            'z' => Self::ZoneName,
             _ => return None,
         })
+    }
+
+    const fn is_zone(self) -> bool {
+        matches!(self, Self::Offset | Self::PlainOffset | Self::ZoneName)
     }
 }
 
@@ -291,6 +314,21 @@ fn take_name(rest: &mut &str, names: &[&str]) -> Option<i64> {
     None
 }
 
+/// An offset as text; `count` letters were written.
+fn offset_text(letter: Letter, count: usize, offset: i64) -> String {
+    let minutes = offset / 60_000_000;
+    let sign = if minutes < 0 { '-' } else { '+' };
+    let (hours, rest) = (minutes.abs() / 60, minutes.abs() % 60);
+    match (letter, count) {
+        (Letter::Offset, _) if minutes == 0 => "Z".to_owned(),
+        (Letter::Offset, 1) if rest == 0 => format!("{sign}{hours:02}"),
+        (Letter::Offset, 1 | 2) | (Letter::PlainOffset, _) => format!("{sign}{hours:02}{rest:02}"),
+        (Letter::ZoneName, _) if minutes == 0 => "UTC".to_owned(),
+        (Letter::ZoneName, _) => format!("GMT{sign}{hours:02}:{rest:02}"),
+        _ => format!("{sign}{hours:02}:{rest:02}"),
+    }
+}
+
 /// An offset from UTC in microseconds.
 fn take_zone(rest: &mut &str) -> Option<i64> {
     if let Some(after) = rest.strip_prefix(['Z', 'z']) {
@@ -302,7 +340,9 @@ fn take_zone(rest: &mut &str) -> Option<i64> {
         .or_else(|| rest.strip_prefix("GMT"))
     {
         *rest = after;
-        return Some(0);
+        if !after.starts_with(['+', '-']) {
+            return Some(0);
+        }
     }
     let negative = rest.starts_with('-');
     let mut at = rest.strip_prefix(['+', '-'])?;

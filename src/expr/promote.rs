@@ -156,7 +156,7 @@ pub(super) fn arithmetic_type(
         A::Add | A::Sub if span(left) && left == right => Ok(left.clone()),
         A::Mul if span(left) && right.is_integer() => Ok(left.clone()),
         A::Mul if left.is_integer() && span(right) => Ok(right.clone()),
-        A::Div if *left == T::IntervalDayTime && right.is_integer() => Ok(T::IntervalDayTime),
+        A::Div if span(left) && right.is_integer() => Ok(left.clone()),
         _ => Err(ResolveError {
             message: format!("{} is not defined for {left} and {right}", op.sign()),
             hint: arithmetic_hint(op, left, right),
@@ -207,6 +207,7 @@ fn decimal_result(op: Arithmetic, (p1, s1): (u8, u8), (p2, s2): (u8, u8)) -> Typ
 pub fn can_cast(from: &Type, to: &Type) -> Result<(), Option<&'static str>> {
     use Type as T;
     let time = |t: &T| t.is_timestamp() || matches!(t, T::Date | T::Time { .. });
+    let span = |t: &T| matches!(t, T::IntervalDayTime | T::IntervalYearMonth);
     let possible = match (from, to) {
         (a, b) if a == b => true,
         (T::Null, _) => true,
@@ -214,7 +215,7 @@ pub fn can_cast(from: &Type, to: &Type) -> Result<(), Option<&'static str>> {
         (a, b) if a.is_numeric() && b.is_numeric() => true,
         (T::Boolean, b) => b.is_numeric(),
         (a, T::Boolean) => a.is_numeric() || *a == T::String,
-        (T::String, b) => b.is_numeric() || time(b) || *b == T::Bytes,
+        (T::String, b) => b.is_numeric() || time(b) || span(b) || *b == T::Bytes,
         (T::Date, b) => b.is_timestamp(),
         (a, T::Date | T::Time { .. }) => {
             a.is_timestamp() || matches!((a, to), (T::Time { .. }, T::Time { .. }))

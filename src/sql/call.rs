@@ -12,6 +12,7 @@ use crate::types::{Type, Value};
 use super::aggregate;
 use super::convert::{Converted, Converter, plain_name};
 use super::splice;
+use super::syntax;
 
 impl Converter<'_> {
     pub(super) fn cast(
@@ -45,20 +46,17 @@ impl Converter<'_> {
         };
         let value = self.convert(expr)?;
         let cast = self.checked(ast, value.cast(&written.ty, try_))?;
-        match written.length {
-            None => Ok(cast),
-            Some(length) if written.ty == Type::String && !written.padded => {
-                let length = Typed::literal(Value::Int(length as i64), Type::BigInt);
-                self.checked(ast, call("LEFT", vec![cast, length]))
-            }
-            Some(_) => Err(self.blame(
-                ast,
-                ResolveError::hinted(
-                    "a cast to CHAR(n), BINARY(n) or VARBINARY(n) is not supported",
-                    "cast to STRING or BYTES",
-                ),
-            )),
-        }
+        let Some(length) = written.length else {
+            return Ok(cast);
+        };
+        let cut = match (&written.ty, written.padded) {
+            (Type::String, false) => "LEFT",
+            (Type::String, true) => "$CHAR",
+            (_, false) => "$VARBINARY",
+            (_, true) => "$BINARY",
+        };
+        let length = Typed::literal(Value::Int(length as i64), Type::BigInt);
+        self.checked(ast, call(cut, vec![cast, length]))
     }
 
     pub(super) fn ceil_floor(
@@ -121,6 +119,9 @@ impl Converter<'_> {
         if list.duplicate_treatment.is_some() || !list.clauses.is_empty() {
             return Err(self.blame(ast, ResolveError::new(format!("{name} takes only values"))));
         }
+        if syntax::JSON_FUNCTIONS.contains(&name) {
+            return self.json(name, list, ast);
+        }
         let mut args = Vec::with_capacity(list.args.len());
         let takes_unit = ["TIMESTAMPADD", "TIMESTAMPDIFF"]
             .iter()
@@ -145,14 +146,12 @@ impl Converter<'_> {
             }
         }
         let result = match name.to_ascii_uppercase().as_str() {
-            "ROW" => {
-                let fields = args
-                    .into_iter()
-                    .enumerate()
-                    .map(|(i, arg)| (format!("EXPR${i}").into(), arg));
-                Ok(Typed::row(fields.collect()))
-            }
+            "ROW" => Ok(Typed::row_of(args)),
             _ if name == splice::MAP => Typed::map(args),
+            _ if name == syntax::BETWEEN_SYMMETRIC => match <[Typed; 3]>::try_from(args) {
+                Ok([value, one, other]) => value.between_symmetric(one, other),
+                Err(_) => Err(ResolveError::new("BETWEEN SYMMETRIC takes two bounds")),
+            },
             _ if name == splice::TABLE => Err(ResolveError::hinted(
                 "TABLE t is an argument of a window function in FROM",
                 "write FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' MINUTE))",
@@ -222,21 +221,17 @@ pub(super) fn refusal(ast: &Ast) -> ResolveError {
             "join the tables in FROM, or write the values into IN (…)",
         ),
         Ast::ILike { .. } => ("ILIKE", "write LOWER(x) LIKE '…'"),
-        Ast::SimilarTo { .. } | Ast::RLike { .. } => ("SIMILAR TO", "write REGEXP(x, 'pattern')"),
-        Ast::AtTimeZone { .. } => (
-            "AT TIME ZONE",
-            "times are in UTC; move them with + INTERVAL '1' HOUR",
-        ),
+        Ast::RLike { .. } => ("RLIKE", "write REGEXP(x, 'pattern')"),
         Ast::Tuple(_) => ("a list of values in parentheses", "write ROW(a, b)"),
-        Ast::Overlay { .. } => ("OVERLAY", "write CONCAT(LEFT(x, n), y, SUBSTRING(x, m))"),
         Ast::Wildcard(_) | Ast::QualifiedWildcard(..) => ("*", "name the columns"),
         Ast::Map(_) | Ast::Dictionary(_) | Ast::Struct { .. } => {
             ("this constructor", "write ROW(…), ARRAY[…] or MAP[…]")
         }
         Ast::Convert { .. } => ("CONVERT", "write CAST(x AS type)"),
-        Ast::IsJson { .. } | Ast::JsonAccess { .. } => (
+        Ast::IsJson { .. } => ("IS JSON … UNIQUE KEYS", "leave UNIQUE KEYS out"),
+        Ast::JsonAccess { .. } => (
             "this JSON expression",
-            "declare the columns, or set 'fields.<column>.path'",
+            "write JSON_VALUE(x, '$.key'), or declare the columns with 'fields.<column>.path'",
         ),
         Ast::GroupingSets(_) | Ast::Cube(_) | Ast::Rollup(_) => (
             "GROUPING SETS",

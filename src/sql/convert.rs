@@ -3,8 +3,8 @@
 //! Invariant: a form that is not listed here is refused by name; nothing is ignored.
 
 use sqlparser::ast::{
-    AccessExpr, BinaryOperator, DataType, Expr as Ast, Ident, ObjectName, ObjectNamePart, Spanned,
-    Subscript, TrimWhereField, UnaryOperator, Value as AstValue,
+    AccessExpr, BinaryOperator, DataType, Expr as Ast, Ident, JsonPredicateType, ObjectName,
+    ObjectNamePart, Spanned, Subscript, TrimWhereField, UnaryOperator, Value as AstValue,
 };
 
 use crate::expr::{Arithmetic, Comparison, ResolveError, Typed, call};
@@ -49,6 +49,14 @@ impl Converter<'_> {
             Ast::Value(value) => self.literal(&value.value, ast),
             Ast::TypedString(typed) => self.typed_string(&typed.data_type, &typed.value.value, ast),
             Ast::Interval(it) => interval::convert(it).map_err(|e| self.blame(ast, e)),
+            Ast::BinaryOp {
+                left,
+                op: BinaryOperator::Overlaps,
+                right,
+            } => {
+                let (one, other) = (self.period(left)?, self.period(right)?);
+                self.checked(ast, Typed::overlaps(one, other))
+            }
             Ast::BinaryOp { left, op, right } => self.binary(left, op, right),
             Ast::UnaryOp { op, expr } => self.unary(*op, expr, ast),
             Ast::IsNull(inner) | Ast::IsUnknown(inner) => Ok(self.convert(inner)?.is_null()),
@@ -102,6 +110,48 @@ impl Converter<'_> {
                 let (value, pattern) = (self.convert(expr)?, self.convert(pattern)?);
                 let escape = self.escape(escape_char.as_deref())?;
                 self.negated_if(ast, value.like(pattern, escape), *negated)
+            }
+            Ast::SimilarTo {
+                negated,
+                expr,
+                pattern,
+                escape_char,
+            } => {
+                let (value, pattern) = (self.convert(expr)?, self.convert(pattern)?);
+                let escape = self.escape(escape_char.as_deref())?;
+                self.negated_if(ast, value.similar(pattern, escape), *negated)
+            }
+            Ast::IsJson {
+                expr,
+                kind,
+                unique_keys: None,
+                negated,
+            } => {
+                let kind = kind.unwrap_or(JsonPredicateType::Value).to_string();
+                let args = vec![self.convert(expr)?, Typed::string(&kind)];
+                self.negated_if(ast, call("$IS_JSON", args), *negated)
+            }
+            Ast::AtTimeZone {
+                timestamp,
+                time_zone,
+            } => {
+                let args = vec![self.convert(timestamp)?, self.convert(time_zone)?];
+                self.checked(ast, call("$AT_TIME_ZONE", args))
+            }
+            Ast::Overlay {
+                expr,
+                overlay_what,
+                overlay_from,
+                overlay_for,
+            } => {
+                let mut args = Vec::with_capacity(4);
+                for part in [expr, overlay_what, overlay_from]
+                    .into_iter()
+                    .chain(overlay_for)
+                {
+                    args.push(self.convert(part)?);
+                }
+                self.checked(ast, call("OVERLAY", args))
             }
             Ast::Case {
                 operand,
@@ -174,6 +224,10 @@ impl Converter<'_> {
             Ast::Array(array) => {
                 let items = self.convert_all(&array.elem)?;
                 self.checked(ast, Typed::array(items))
+            }
+            Ast::Tuple(items) if items.len() > 1 => {
+                let items = self.convert_all(items)?;
+                Ok(Typed::row_of(items))
             }
             Ast::Function(function) => self.function(function, ast),
             other => Err(self.blame(ast, refusal(other))),
@@ -287,7 +341,9 @@ impl Converter<'_> {
         let mut steps = vec![(op, right)];
         let mut first = left;
         while let Ast::BinaryOp { left, op, right } = first {
-            if self.grouping.is_some() && self.grouping_key(first).is_some() {
+            if *op == BinaryOperator::Overlaps
+                || (self.grouping.is_some() && self.grouping_key(first).is_some())
+            {
                 break;
             }
             steps.push((op, right));
@@ -334,6 +390,23 @@ impl Converter<'_> {
             let start = first.span().start;
             self.blame(if start.line == 0 { last } else { first }, e)
         })
+    }
+
+    /// The two ends of `(start, end)`.
+    fn period(&mut self, ast: &Ast) -> Result<(Typed, Typed), Diagnostic> {
+        match ast {
+            Ast::Tuple(ends) if ends.len() == 2 => {
+                Ok((self.convert(&ends[0])?, self.convert(&ends[1])?))
+            }
+            Ast::Nested(inner) => self.period(inner),
+            other => Err(self.blame(
+                other,
+                ResolveError::hinted(
+                    "OVERLAPS stands between two periods",
+                    "write (start, end) OVERLAPS (start, end)",
+                ),
+            )),
+        }
     }
 
     fn unary(&mut self, op: UnaryOperator, expr: &Ast, ast: &Ast) -> Converted {

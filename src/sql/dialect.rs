@@ -1,6 +1,10 @@
 //! How the SQL is spelt: Flink's lexis, told to sqlparser.
 
+use sqlparser::ast::Expr;
 use sqlparser::dialect::{Dialect, Precedence};
+use sqlparser::parser::{Parser, ParserError};
+
+use super::syntax;
 
 /// Flink's spelling: names in backticks, strings in single quotes, named arguments with `=>`.
 #[derive(Debug)]
@@ -54,6 +58,19 @@ impl Dialect for Flink {
 
     fn require_interval_qualifier(&self) -> bool {
         true
+    }
+
+    fn parse_prefix(&self, parser: &mut Parser<'_>) -> Option<Result<Expr, ParserError>> {
+        syntax::parse_prefix(parser)
+    }
+
+    fn parse_infix(
+        &self,
+        parser: &mut Parser<'_>,
+        expr: &Expr,
+        _precedence: u8,
+    ) -> Option<Result<Expr, ParserError>> {
+        syntax::parse_infix(parser, expr, self.prec_value(Precedence::Between))
     }
 
     fn prec_value(&self, prec: Precedence) -> u8 {

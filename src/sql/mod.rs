@@ -20,6 +20,7 @@ mod from;
 mod graph;
 mod insert;
 mod interval;
+mod json;
 mod lex;
 mod options;
 mod planner;
@@ -28,6 +29,7 @@ mod scope;
 mod select;
 mod splice;
 mod statement;
+mod syntax;
 mod table;
 #[cfg(test)]
 mod tests;

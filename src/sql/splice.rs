@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `TABLE t [PARTITION BY k]` as an argument | `$table(t, k)` |
 //! | `CAST(x AS ROW<a INT>)`, any type | ``CAST(x AS $type_0)``, the type kept aside |
+//! | `RETURNING INT`, any type | `RETURNING $type_0` |
 //! | `MAP[k, v]` | `$map(k, v)` |
 //!
 //! Invariant: a token that is put in has the place of what it stands for, so that messages point into the text.
@@ -19,6 +20,7 @@ use super::cursor::{Cursor, shown};
 use super::datatype::{self, Written};
 use super::dialect::Flink;
 use super::lex::{is_keyword, is_word, place};
+use super::syntax::JSON_FUNCTIONS;
 
 /// How deep sqlparser may recurse. Each level costs stack.
 const RECURSION: usize = 64;
@@ -153,7 +155,12 @@ fn splice(file: &str, tokens: &[TokenWithSpan]) -> Result<(Vec<TokenWithSpan>, T
                 let cast = before.is_some_and(|t| {
                     is_keyword(t, Keyword::CAST) || is_keyword(t, Keyword::TRY_CAST)
                 });
-                open.push(if cast { Bracket::Cast } else { Bracket::Plain });
+                let json = before.is_some_and(|t| JSON_FUNCTIONS.iter().any(|f| is_word(t, f)));
+                open.push(match (cast, json) {
+                    (true, _) => Bracket::Cast,
+                    (_, true) => Bracket::Json,
+                    _ => Bracket::Plain,
+                });
             }
             Token::LBracket if before.is_some_and(|t| is_word(t, "MAP")) => {
                 open.push(Bracket::Map);
@@ -181,9 +188,15 @@ fn splice(file: &str, tokens: &[TokenWithSpan]) -> Result<(Vec<TokenWithSpan>, T
                 if !matches!(cursor.peek().map(|t| &t.token), Some(Token::RParen)) {
                     return Err(cursor.expected(")"));
                 }
-                out.push(token.clone());
-                out.push(word(&format!("{TYPE}{}", types.len()), token.span));
-                types.push(written);
+                keep_aside(&mut out, &mut types, token, written);
+                at = tokens.len() - cursor.rest().len();
+                continue;
+            }
+            Token::Word(_)
+                if is_keyword(token, Keyword::RETURNING) && open.last() == Some(&Bracket::Json) =>
+            {
+                let mut cursor = Cursor::new(file, &tokens[at + 1..]);
+                keep_aside(&mut out, &mut types, token, datatype::parse(&mut cursor)?);
                 at = tokens.len() - cursor.rest().len();
                 continue;
             }
@@ -210,7 +223,20 @@ fn splice(file: &str, tokens: &[TokenWithSpan]) -> Result<(Vec<TokenWithSpan>, T
 enum Bracket {
     Plain,
     Cast,
+    Json,
     Map,
+}
+
+/// Puts in the word before a type and the name that stands for the type.
+fn keep_aside(
+    out: &mut Vec<TokenWithSpan>,
+    types: &mut Vec<Written>,
+    before: &TokenWithSpan,
+    written: Written,
+) {
+    out.push(before.clone());
+    out.push(word(&format!("{TYPE}{}", types.len()), before.span));
+    types.push(written);
 }
 
 /// Writes `$table(name, keys…)` and gives how many tokens after TABLE it stands for.

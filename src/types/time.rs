@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use super::calendar;
+
 /// A point in time, in microseconds since 1970-01-01T00:00:00 UTC; negative before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventTime(i64);
@@ -68,8 +70,8 @@ impl fmt::Display for EventTime {
             Self::MAX => return f.write_str("+infinity"),
             Self(_) => {}
         }
-        let (year, month, day) = civil_from_days(self.0.div_euclid(86_400_000_000));
-        let within = self.0.rem_euclid(86_400_000_000);
+        let (year, month, day) = calendar::civil(self.0.div_euclid(calendar::MICROS_PER_DAY));
+        let within = self.0.rem_euclid(calendar::MICROS_PER_DAY);
         let (seconds, micros) = (within / 1_000_000, within % 1_000_000);
         write!(
             f,
@@ -85,21 +87,6 @@ impl fmt::Display for EventTime {
         }
         f.write_str("Z")
     }
-}
-
-/// The proleptic Gregorian date `days` after 1970-01-01 (Howard Hinnant, "chrono-Compatible Low-Level Date
-/// Algorithms"). Written here and not taken from the calendar library because that one stops at the year 9999,
-/// and an event time read from a broken clock may lie beyond.
-fn civil_from_days(days: i64) -> (i64, i64, i64) {
-    let z = days + 719_468;
-    let era = z.div_euclid(146_097);
-    let doe = z.rem_euclid(146_097);
-    let yoe = (doe - doe / 1_460 + doe / 36_524 - doe / 146_096) / 365;
-    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-    let mp = (5 * doy + 2) / 153;
-    let day = doy - (153 * mp + 2) / 5 + 1;
-    let month = if mp < 10 { mp + 3 } else { mp - 9 };
-    (yoe + era * 400 + i64::from(month <= 2), month, day)
 }
 
 /// A line of event time. Usually all rows share one; a table with a watermark for each key has one for each key.

@@ -1,4 +1,4 @@
-//! Conditional functions: most are other names for CASE and become one.
+//! Conditional functions: most are other names for CASE and become one. TYPEOF is known before any row.
 
 use crate::types::{Type, Value};
 
@@ -14,7 +14,9 @@ pub(super) const FUNCTIONS: &[Function] = &[
 ];
 
 /// Functions that are written as CASE.
-pub(super) const REWRITTEN: [&str; 6] = ["COALESCE", "IF", "IFNULL", "NULLIF", "NVL", "IS_NULL"];
+pub(super) const REWRITTEN: [&str; 7] = [
+    "COALESCE", "IF", "IFNULL", "NULLIF", "NVL", "IS_NULL", "TYPEOF",
+];
 
 /// The expression that a conditional function means; `None` for other functions.
 pub(super) fn rewrite(name: &str, args: &[Typed]) -> Option<Result<Typed, ResolveError>> {
@@ -40,11 +42,19 @@ pub(super) fn rewrite(name: &str, args: &[Typed]) -> Option<Result<Typed, Resolv
         }
         ("NULLIF", _, Ok([value, null])) => Some(nullif(value, null)),
         ("IS_NULL", _, _) if args.len() == 1 => args.into_iter().next().map(|t| Ok(t.is_null())),
+        ("TYPEOF", _, _) if args.len() == 1 => args.first().map(|t| Ok(type_of(t))),
+        ("TYPEOF", _, _) => wanted("it takes TYPEOF(value)"),
         ("COALESCE", _, _) => wanted("it takes COALESCE(value, …)"),
         ("IF", _, _) => wanted("it takes IF(condition, then, else)"),
         ("IS_NULL", _, _) => wanted("it takes IS_NULL(value)"),
         _ => wanted("it takes two values"),
     }
+}
+
+/// The type as SQL writes it, with NOT NULL where no value can be NULL.
+fn type_of(value: &Typed) -> Typed {
+    let not_null = if value.nullable { "" } else { " NOT NULL" };
+    Typed::string(&format!("{}{not_null}", value.ty))
 }
 
 fn nullif(value: Typed, null: Typed) -> Result<Typed, ResolveError> {

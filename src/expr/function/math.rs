@@ -10,6 +10,7 @@ use crate::types::{Type, Value};
 use super::Kind::{Approximate, Exact, Integer, Number};
 use super::Output::{By, Is, Like};
 use super::{Args, EvalError, Function, function};
+use crate::expr::Expr;
 use crate::expr::numeric::{checked_integer, fit_decimal, negate};
 
 pub(super) const FUNCTIONS: &[Function] = &[
@@ -188,12 +189,30 @@ fn floor(args: &Args<'_>) -> Result<Value, EvalError> {
     })
 }
 
-/// ROUND(DECIMAL) without digits has none; with digits the scale stays, since the count may differ by row.
+/// ROUND(DECIMAL) without digits has none; with digits the scale stays, since the count may differ by row. For a
+/// constant count see [`rounded_type`].
 fn round_type(types: &[Type]) -> Type {
     if types.len() == 1 {
         whole_type(types)
     } else {
         types[0].clone()
+    }
+}
+
+/// The type of ROUND and TRUNCATE of a DECIMAL to a constant count of digits, as in Flink; `None` for other calls.
+pub(super) fn rounded_type(name: &str, types: &[Type], args: &[Expr]) -> Option<Type> {
+    let rounds = name == "ROUND" || name == "TRUNCATE";
+    match (types, args) {
+        ([Type::Decimal { precision, scale }, _], [_, Expr::Literal(Value::Int(digits))])
+            if rounds && *digits < i64::from(*scale) =>
+        {
+            let digits = u8::try_from((*digits).max(0)).ok()?;
+            Some(Type::Decimal {
+                precision: (1 + precision - scale + digits).min(38),
+                scale: digits,
+            })
+        }
+        _ => None,
     }
 }
 

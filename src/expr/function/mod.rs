@@ -9,34 +9,78 @@
 // Every function of a table has the same signature, whether it can fail or not.
 #![allow(clippy::unnecessary_wraps)]
 
+mod args;
+mod bits;
 mod collection;
 mod conditional;
+mod encoding;
+mod hash;
+mod json;
 mod math;
+mod pieces;
+mod prepare;
+mod printf;
 mod regex;
 mod string;
+#[cfg(test)]
+mod tests;
 mod time;
+mod zoned;
 
-use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::types::{EventTime, Type, Value};
+use crate::types::{Type, Value};
 
-use super::calendar::Unit;
-use super::numeric::{mismatch, to_f64};
-use super::pattern::TimePattern;
 use super::promote::common_type;
-use super::{Arithmetic, Call, Context, EvalError, Expr, Prepared, ResolveError, Typed};
+use super::{Arithmetic, Call, EvalError, Expr, ResolveError, Typed};
+
+pub(super) use args::Args;
+use prepare::Preparation;
+pub(super) use prepare::Prepared;
 
 /// All families.
-const TABLES: [&[Function]; 6] = [
+const TABLES: [&[Function]; 13] = [
     math::FUNCTIONS,
+    bits::FUNCTIONS,
+    hash::FUNCTIONS,
     string::FUNCTIONS,
+    pieces::FUNCTIONS,
+    encoding::FUNCTIONS,
+    printf::FUNCTIONS,
     regex::FUNCTIONS,
     time::FUNCTIONS,
+    zoned::FUNCTIONS,
+    json::FUNCTIONS,
     collection::FUNCTIONS,
     conditional::FUNCTIONS,
 ];
+
+/// Functions that Flink has and that cannot be had here, with the reason and the remedy.
+const REFUSED: [(&str, &str, &str); 8] = [
+    ("RAND", NOT_REPEATABLE, BY_HASH),
+    ("RAND_INTEGER", NOT_REPEATABLE, BY_HASH),
+    ("UUID", NOT_REPEATABLE, BY_ID),
+    ("GEN_UUID", NOT_REPEATABLE, BY_ID),
+    (
+        "CURRENT_WATERMARK",
+        "depends on what else has arrived, and so a replay would give other rows",
+        "late rows become dead letters by themselves",
+    ),
+    (
+        "CURRENT_DATABASE",
+        "names a catalog, and there is none",
+        "leave it out",
+    ),
+    ("PARSE_JSON", NO_VARIANT, BY_PATH),
+    ("TRY_PARSE_JSON", NO_VARIANT, BY_PATH),
+];
+const NOT_REPEATABLE: &str =
+    "is not repeatable, and after a crash the same event would give another row";
+const BY_HASH: &str = "to sample, compare a hash: LEFT(MD5(key), 1) = '0' takes one key in 16";
+const BY_ID: &str = "each derived event has an id: 'json.id-field' on the sink writes it";
+const NO_VARIANT: &str = "makes a VARIANT, and there is no such type";
+const BY_PATH: &str = "read what you need with JSON_VALUE or JSON_QUERY";
 
 /// A scalar function.
 // Its flags are independent of each other.
@@ -53,7 +97,8 @@ pub struct Function {
     /// Whether the result may be NULL though no argument is.
     may_be_null: bool,
     clock: bool,
-    prepare: Preparation,
+    /// What is computed once from which argument, if that is constant.
+    prepare: &'static [(usize, Preparation)],
     eval: fn(&Args<'_>) -> Result<Value, EvalError>,
 }
 
@@ -86,6 +131,16 @@ enum Kind {
     Array,
     /// MAP.
     Map,
+    /// BOOLEAN.
+    Boolean,
+    /// INTERVAL of days to seconds or of years and months.
+    Span,
+    /// ARRAY; brought to one type with all others of this kind and with every [`Kind::Element`].
+    CommonArray,
+    /// MAP; brought to one type with all others of this kind.
+    CommonMap,
+    /// An element of the arrays of [`Kind::CommonArray`].
+    Element,
 }
 
 /// The type of a result.
@@ -97,20 +152,10 @@ enum Output {
     Like(usize),
     /// The common type of the arguments of [`Kind::Common`].
     Common,
+    /// The type of the items of the common ARRAY type.
+    ItemOfCommon,
     /// What a rule makes of the types of the arguments.
     By(fn(&[Type]) -> Type),
-}
-
-/// What can be computed once from constant arguments.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Preparation {
-    Nothing,
-    /// The argument at this position is a regular expression.
-    Regex(usize),
-    /// The argument at this position names a unit of time, and must be constant.
-    Unit(usize),
-    /// The argument at this position, if given, is a pattern of date and time.
-    Pattern(usize),
 }
 
 /// A line of a table: a strict function.
@@ -129,7 +174,7 @@ const fn function(
         strict: true,
         may_be_null: false,
         clock: false,
-        prepare: Preparation::Nothing,
+        prepare: &[],
         eval,
     }
 }
@@ -160,7 +205,7 @@ impl Function {
         self
     }
 
-    const fn prepare(mut self, prepare: Preparation) -> Self {
+    const fn prepare(mut self, prepare: &'static [(usize, Preparation)]) -> Self {
         self.prepare = prepare;
         self
     }
@@ -215,7 +260,7 @@ impl Kind {
             return true;
         }
         match self {
-            Self::Any | Self::Common => true,
+            Self::Any | Self::Common | Self::Element => true,
             Self::Number => ty.is_numeric(),
             Self::Integer => ty.is_integer(),
             Self::Exact => ty.is_integer() || matches!(ty, Type::Decimal { .. }),
@@ -225,14 +270,27 @@ impl Kind {
             Self::Point => ty.is_timestamp() || *ty == Type::Date,
             Self::Date => *ty == Type::Date,
             Self::TimeOfDay => matches!(ty, Type::Time { .. }),
-            Self::Array => matches!(ty, Type::Array(_)),
-            Self::Map => matches!(ty, Type::Map(..)),
+            Self::Array | Self::CommonArray => matches!(ty, Type::Array(_)),
+            Self::Map | Self::CommonMap => matches!(ty, Type::Map(..)),
+            Self::Boolean => *ty == Type::Boolean,
+            Self::Span => matches!(ty, Type::IntervalDayTime | Type::IntervalYearMonth),
         }
+    }
+
+    /// Whether arguments of this kind are brought to a common type.
+    const fn is_common(self) -> bool {
+        matches!(
+            self,
+            Self::Common | Self::CommonArray | Self::CommonMap | Self::Element
+        )
     }
 
     const fn describe(self) -> &'static str {
         match self {
             Self::Any | Self::Common => "any",
+            Self::Element => "element",
+            Self::Boolean => "BOOLEAN",
+            Self::Span => "INTERVAL",
             Self::Number => "number",
             Self::Integer => "integer",
             Self::Exact => "integer or DECIMAL",
@@ -242,8 +300,8 @@ impl Kind {
             Self::Point => "TIMESTAMP or DATE",
             Self::Date => "DATE",
             Self::TimeOfDay => "TIME",
-            Self::Array => "ARRAY",
-            Self::Map => "MAP",
+            Self::Array | Self::CommonArray => "ARRAY",
+            Self::Map | Self::CommonMap => "MAP",
         }
     }
 }
@@ -271,16 +329,21 @@ pub fn resolve(name: &str, types: &[Type]) -> Result<Resolved, ResolveError> {
         return Err(misfit(name, &overloads, types));
     };
     let mut common = Type::Null;
-    for (i, ty) in types
-        .iter()
-        .enumerate()
-        .filter(|(i, _)| function.kind(*i) == Kind::Common)
-    {
-        common = common_type(&common, ty).ok_or_else(|| {
+    for (i, ty) in types.iter().enumerate() {
+        let kind = function.kind(i);
+        if !kind.is_common() {
+            continue;
+        }
+        // An element is to the arrays what an array of it would be.
+        let met = match kind {
+            Kind::Element => &Type::Array(Arc::new(ty.clone())),
+            _ => ty,
+        };
+        common = common_type(&common, met).ok_or_else(|| {
             ResolveError::hinted(
                 format!(
-                    "the arguments of {} are of different types: {common} and {}",
-                    function.name, types[i]
+                    "the arguments of {} are of different types: {common} and {ty}",
+                    function.name
                 ),
                 "convert one with CAST",
             )
@@ -289,12 +352,10 @@ pub fn resolve(name: &str, types: &[Type]) -> Result<Resolved, ResolveError> {
     let args = types
         .iter()
         .enumerate()
-        .map(|(i, ty)| {
-            if function.kind(i) == Kind::Common {
-                common.clone()
-            } else {
-                ty.clone()
-            }
+        .map(|(i, ty)| match (function.kind(i), &common) {
+            (Kind::Element, Type::Array(item)) => item.as_ref().clone(),
+            (kind, _) if kind.is_common() => common.clone(),
+            _ => ty.clone(),
         })
         .collect();
     let ty = match &function.result {
@@ -302,6 +363,10 @@ pub fn resolve(name: &str, types: &[Type]) -> Result<Resolved, ResolveError> {
         Output::Like(position) => types.get(*position).cloned().unwrap_or(Type::Null),
         Output::Common => common,
         Output::By(rule) => rule(types),
+        Output::ItemOfCommon => match common {
+            Type::Array(item) => item.as_ref().clone(),
+            other => other,
+        },
     };
     Ok(Resolved { function, args, ty })
 }
@@ -329,10 +394,12 @@ pub fn call(name: &str, args: Vec<Typed>) -> Result<Typed, ResolveError> {
         .map(|(arg, ty)| arg.cast(ty, false).map(|t| t.expr))
         .collect();
     let args: Box<[Expr]> = args?.into();
-    let prepared = prepare(function, &args)?;
+    let ty = math::rounded_type(function.name, &wanted, &args).unwrap_or(ty);
+    let prepared = prepare::prepare(function, &args)?;
     let expr = Expr::Call(Call {
         function,
         args,
+        types: wanted.into(),
         ty: ty.clone(),
         prepared,
     });
@@ -346,6 +413,7 @@ pub fn function_names() -> Vec<&'static str> {
         .filter(|name| !name.starts_with('$'))
         .collect();
     names.extend(conditional::REWRITTEN);
+    names.extend(json::WITH_CLAUSES);
     names.push("MOD");
     names.sort_unstable();
     names.dedup();
@@ -358,6 +426,9 @@ fn all() -> impl Iterator<Item = &'static Function> {
 
 fn unknown(name: &str) -> ResolveError {
     let upper = name.to_ascii_uppercase();
+    if let Some((_, reason, remedy)) = REFUSED.iter().find(|(refused, ..)| *refused == upper) {
+        return ResolveError::hinted(format!("{upper} is not supported: it {reason}"), *remedy);
+    }
     let nearest = function_names()
         .into_iter()
         .map(|known| (strsim::damerau_levenshtein(&upper, known), known))
@@ -393,147 +464,4 @@ fn misfit(name: &str, overloads: &[&'static Function], types: &[Type]) -> Resolv
         ),
         format!("it takes {}", forms.join(" or ")),
     )
-}
-
-fn prepare(function: &Function, args: &[Expr]) -> Result<Prepared, ResolveError> {
-    let text = |position: usize| match args.get(position) {
-        Some(Expr::Literal(Value::Str(text))) => Some(text.as_str()),
-        _ => None,
-    };
-    match function.prepare {
-        Preparation::Nothing => Ok(Prepared::Nothing),
-        Preparation::Regex(at) => text(at).map_or(Ok(Prepared::Nothing), |pattern| {
-            compile_regex(pattern)
-                .map(|regex| Prepared::Regex(Arc::new(regex)))
-                .map_err(|e| {
-                    ResolveError::hinted(e.0, "look-around and back-references are not supported")
-                })
-        }),
-        Preparation::Unit(at) => {
-            let name = text(at).unwrap_or_default();
-            Unit::parse(name).map(Prepared::Unit).ok_or_else(|| {
-                ResolveError::hinted(
-                    format!("'{name}' is not a unit of time"),
-                    "units are YEAR, QUARTER, MONTH, WEEK, DAY, HOUR, MINUTE, SECOND, MILLISECOND, MICROSECOND",
-                )
-            })
-        }
-        Preparation::Pattern(at) => text(at).map_or(Ok(Prepared::Nothing), |pattern| {
-            TimePattern::compile(pattern)
-                .map(|compiled| Prepared::Pattern(Arc::new(compiled)))
-                .map_err(ResolveError::new)
-        }),
-    }
-}
-
-fn compile_regex(pattern: &str) -> Result<regex_lite::Regex, EvalError> {
-    regex_lite::Regex::new(pattern)
-        .map_err(|e| EvalError::new(format!("'{pattern}' is not a regular expression: {e}")))
-}
-
-/// The arguments of a call while it is evaluated.
-pub(super) struct Args<'a> {
-    values: &'a [Cow<'a, Value>],
-    call: &'a Call,
-    context: &'a Context,
-}
-
-impl<'a> Args<'a> {
-    pub(super) fn new(values: &'a [Cow<'a, Value>], call: &'a Call, context: &'a Context) -> Self {
-        Self {
-            values,
-            call,
-            context,
-        }
-    }
-
-    fn len(&self) -> usize {
-        self.values.len()
-    }
-
-    fn value(&self, at: usize) -> &Value {
-        &self.values[at]
-    }
-
-    fn values(&self) -> impl DoubleEndedIterator<Item = &Value> + ExactSizeIterator {
-        self.values.iter().map(AsRef::as_ref)
-    }
-
-    fn text(&self, at: usize) -> Result<&str, EvalError> {
-        match self.value(at) {
-            Value::Str(text) => Ok(text),
-            other => Err(mismatch("a STRING", other)),
-        }
-    }
-
-    fn int(&self, at: usize) -> Result<i64, EvalError> {
-        match self.value(at) {
-            Value::Int(value) => Ok(*value),
-            other => Err(mismatch("an integer", other)),
-        }
-    }
-
-    fn double(&self, at: usize) -> Result<f64, EvalError> {
-        to_f64(self.value(at))
-    }
-
-    fn array(&self, at: usize) -> Result<&[Value], EvalError> {
-        match self.value(at) {
-            Value::Array(items) => Ok(items),
-            other => Err(mismatch("an ARRAY", other)),
-        }
-    }
-
-    /// A TIMESTAMP or DATE as microseconds.
-    fn point(&self, at: usize) -> Result<i64, EvalError> {
-        match self.value(at) {
-            Value::Timestamp(micros) => Ok(*micros),
-            Value::Date(days) => Ok(i64::from(*days) * super::calendar::MICROS_PER_DAY),
-            other => Err(mismatch("a TIMESTAMP", other)),
-        }
-    }
-
-    /// An integer argument, or `default` where it was left out.
-    fn int_or(&self, at: usize, default: i64) -> Result<i64, EvalError> {
-        if at < self.len() {
-            self.int(at)
-        } else {
-            Ok(default)
-        }
-    }
-
-    /// The declared type of the result.
-    fn ty(&self) -> &Type {
-        &self.call.ty
-    }
-
-    fn now(&self) -> EventTime {
-        self.context.now
-    }
-
-    /// The unit that was prepared.
-    fn unit(&self) -> Result<Unit, EvalError> {
-        match &self.call.prepared {
-            Prepared::Unit(unit) => Ok(*unit),
-            _ => Err(EvalError::new("the unit of time must be constant")),
-        }
-    }
-
-    /// The regular expression: prepared, or compiled for this row.
-    fn regex(&self, at: usize) -> Result<Cow<'_, regex_lite::Regex>, EvalError> {
-        match &self.call.prepared {
-            Prepared::Regex(regex) => Ok(Cow::Borrowed(regex)),
-            _ => compile_regex(self.text(at)?).map(Cow::Owned),
-        }
-    }
-
-    /// The pattern of date and time: prepared, or compiled for this row.
-    fn pattern(&self, at: usize) -> Result<Cow<'_, TimePattern>, EvalError> {
-        match &self.call.prepared {
-            Prepared::Pattern(pattern) => Ok(Cow::Borrowed(pattern)),
-            _ => TimePattern::compile(self.text(at)?)
-                .map(Cow::Owned)
-                .map_err(EvalError::new),
-        }
-    }
 }

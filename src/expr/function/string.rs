@@ -9,8 +9,9 @@ use super::Output::Is;
 use super::{Args, EvalError, Function, function};
 use crate::expr::like::LikePattern;
 
-/// The longest string a function may make, in bytes: REPEAT and LPAD must not exhaust the memory of a gateway.
-const MAX_BYTES: usize = 1 << 20;
+/// The longest string a function may make of shorter ones, in bytes: REPEAT and REPLACE must not exhaust the memory of
+/// a gateway.
+pub(super) const MAX_BYTES: usize = 1 << 20;
 
 const STRING: super::Output = Is(Type::String);
 const INT: super::Output = Is(Type::Int);
@@ -28,22 +29,24 @@ pub(super) const FUNCTIONS: &[Function] = &[
     function("CHARACTER_LENGTH", &[Text], INT, char_length),
     function("LENGTH", &[Text], INT, char_length),
     function("OCTET_LENGTH", &[Text], INT, |a| int(a.text(0)?.len())),
-    function("OCTET_LENGTH", &[Bytes], INT, octet_length),
+    function("OCTET_LENGTH", &[Bytes], INT, |a| int(a.bytes(0)?.len())),
     function("TRIM", &[Text, Text], STRING, |a| trim(a, true, true)).optional(1),
     function("BTRIM", &[Text, Text], STRING, |a| trim(a, true, true)).optional(1),
     function("LTRIM", &[Text, Text], STRING, |a| trim(a, true, false)).optional(1),
     function("RTRIM", &[Text, Text], STRING, |a| trim(a, false, true)).optional(1),
-    function("SUBSTRING", &[Text, Integer, Integer], STRING, substring).optional(1),
-    function("SUBSTR", &[Text, Integer, Integer], STRING, substring).optional(1),
+    function("SUBSTRING", &[Text, Integer, Integer], STRING, substring)
+        .optional(1)
+        .may_be_null(),
+    function("SUBSTR", &[Text, Integer, Integer], STRING, substring)
+        .optional(1)
+        .may_be_null(),
     function("LEFT", &[Text, Integer], STRING, left),
     function("RIGHT", &[Text, Integer], STRING, right),
     function("CONCAT", &[Text], STRING, concat).repeated(),
     function("CONCAT_WS", &[Text, Text], STRING, concat_ws)
         .repeated()
         .sees_null(),
-    function("REPLACE", &[Text, Text, Text], STRING, |a| {
-        text(a.text(0)?.replace(a.text(1)?, a.text(2)?))
-    }),
+    function("REPLACE", &[Text, Text, Text], STRING, replace),
     function("POSITION", &[Text, Text], INT, |a| {
         find(a.text(1)?, a.text(0)?, 1)
     }),
@@ -64,8 +67,14 @@ pub(super) const FUNCTIONS: &[Function] = &[
     function("STARTSWITH", &[Text, Text], BOOL, |a| {
         Ok(Value::Bool(a.text(0)?.starts_with(a.text(1)?)))
     }),
+    function("STARTSWITH", &[Bytes, Bytes], BOOL, |a| {
+        Ok(Value::Bool(a.bytes(0)?.starts_with(a.bytes(1)?)))
+    }),
     function("ENDSWITH", &[Text, Text], BOOL, |a| {
         Ok(Value::Bool(a.text(0)?.ends_with(a.text(1)?)))
+    }),
+    function("ENDSWITH", &[Bytes, Bytes], BOOL, |a| {
+        Ok(Value::Bool(a.bytes(0)?.ends_with(a.bytes(1)?)))
     }),
     function("ASCII", &[Text], INT, |a| {
         Ok(Value::Int(i64::from(
@@ -74,6 +83,14 @@ pub(super) const FUNCTIONS: &[Function] = &[
     }),
     function("CHR", &[Integer], STRING, chr),
     function("$LIKE", &[Text, Text, Text], BOOL, like).optional(1),
+    // CAST to CHAR(n), VARBINARY(n) and BINARY(n).
+    function("$CHAR", &[Text, Integer], STRING, char_of),
+    function("$VARBINARY", &[Bytes, Integer], Is(Type::Bytes), |a| {
+        binary_of(a, false)
+    }),
+    function("$BINARY", &[Bytes, Integer], Is(Type::Bytes), |a| {
+        binary_of(a, true)
+    }),
 ];
 
 fn text(value: impl Into<CompactString>) -> Result<Value, EvalError> {
@@ -86,13 +103,6 @@ fn int(value: usize) -> Result<Value, EvalError> {
 
 fn char_length(args: &Args<'_>) -> Result<Value, EvalError> {
     int(args.text(0)?.chars().count())
-}
-
-fn octet_length(args: &Args<'_>) -> Result<Value, EvalError> {
-    match args.value(0) {
-        Value::Bytes(bytes) => int(bytes.len()),
-        _ => Ok(Value::Null),
-    }
 }
 
 fn initcap(value: &str) -> String {
@@ -130,7 +140,8 @@ fn byte_of(value: &str, count: usize) -> usize {
         .map_or(value.len(), |(at, _)| at)
 }
 
-/// From a position, which counts from the end if negative; 0 is taken as 1, as in Flink.
+/// From a position, which counts from the end if negative; 0 is taken as 1, and a negative length is NULL, as in
+/// Flink.
 fn substring(args: &Args<'_>) -> Result<Value, EvalError> {
     let value = args.text(0)?;
     let (start, length) = (args.int(1)?, args.int_or(2, i64::MAX)?);
@@ -140,7 +151,10 @@ fn substring(args: &Args<'_>) -> Result<Value, EvalError> {
         0 => 0,
         _ => start.saturating_add(count),
     };
-    if length <= 0 || from < 0 || from >= count {
+    if length < 0 {
+        return Ok(Value::Null);
+    }
+    if length == 0 || from < 0 || from >= count {
         return text("");
     }
     let until = from.saturating_add(length).min(count);
@@ -224,6 +238,32 @@ fn pad(args: &Args<'_>, front: bool) -> Result<Value, EvalError> {
     })
 }
 
+/// The text cut or filled with spaces to a length.
+fn char_of(args: &Args<'_>) -> Result<Value, EvalError> {
+    let (value, length) = (args.text(0)?, args.int(1)?.max(0) as usize);
+    let count = value.chars().count();
+    if length <= count {
+        return text(&value[..byte_of(value, length)]);
+    }
+    if length > MAX_BYTES {
+        return Err(too_long());
+    }
+    text(value.to_owned() + &" ".repeat(length - count))
+}
+
+/// The bytes cut to a length, or filled with zeros to it.
+fn binary_of(args: &Args<'_>, fill: bool) -> Result<Value, EvalError> {
+    let (value, length) = (args.bytes(0)?, args.int(1)?.max(0) as usize);
+    if length > MAX_BYTES && fill {
+        return Err(too_long());
+    }
+    let mut bytes = value[..value.len().min(length)].to_vec();
+    if fill {
+        bytes.resize(length, 0);
+    }
+    Ok(Value::Bytes(bytes.into()))
+}
+
 fn repeat(args: &Args<'_>) -> Result<Value, EvalError> {
     let (value, times) = (args.text(0)?, usize::try_from(args.int(1)?).unwrap_or(0));
     if value.len().saturating_mul(times) > MAX_BYTES {
@@ -232,7 +272,18 @@ fn repeat(args: &Args<'_>) -> Result<Value, EvalError> {
     text(value.repeat(times))
 }
 
-fn too_long() -> EvalError {
+fn replace(args: &Args<'_>) -> Result<Value, EvalError> {
+    let (value, from, to) = (args.text(0)?, args.text(1)?, args.text(2)?);
+    if to.len() > from.len() {
+        let count = value.matches(from).count();
+        if count.saturating_mul(to.len()).saturating_add(value.len()) > MAX_BYTES {
+            return Err(too_long());
+        }
+    }
+    text(value.replace(from, to))
+}
+
+pub(super) fn too_long() -> EvalError {
     EvalError::new(format!("the string would be longer than {MAX_BYTES} bytes"))
 }
 

@@ -2,9 +2,9 @@
 
 use crate::types::{Type, Value};
 
-use super::Kind::{Date, Integer, Number, Point, Text, TimeOfDay};
+use super::Kind::{Date, Integer, Number, Point, Span, Text, TimeOfDay};
 use super::Output::{By, Is, Like};
-use super::Preparation::{Pattern, Unit as PreparedUnit};
+use super::prepare::Preparation::{Pattern, Unit as PreparedUnit};
 use super::{Args, EvalError, Function, function};
 use crate::expr::calendar::{self, MICROS_PER_DAY, Unit};
 use crate::expr::cast::double_to_int;
@@ -37,31 +37,32 @@ pub(super) const FUNCTIONS: &[Function] = &[
     .clock(),
     function("TO_TIMESTAMP", &[Text, Text], TIMESTAMP, to_timestamp)
         .optional(1)
-        .prepare(Pattern(1)),
+        .prepare(&[(1, Pattern)]),
     function("TO_TIMESTAMP_LTZ", &[Number, Integer], LTZ, from_epoch).optional(1),
     function("TO_TIMESTAMP_LTZ", &[Text, Text], LTZ, to_timestamp)
         .optional(1)
-        .prepare(Pattern(1)),
+        .prepare(&[(1, Pattern)]),
     function("TO_DATE", &[Text, Text], Is(Type::Date), to_date)
         .optional(1)
-        .prepare(Pattern(1)),
-    function("DATE_FORMAT", &[Point, Text], STRING, date_format).prepare(Pattern(1)),
-    function("DATE_FORMAT", &[Text, Text], STRING, date_format_text).prepare(Pattern(1)),
+        .prepare(&[(1, Pattern)]),
+    function("DATE_FORMAT", &[Point, Text], STRING, date_format).prepare(&[(1, Pattern)]),
+    function("DATE_FORMAT", &[Text, Text], STRING, date_format_text).prepare(&[(1, Pattern)]),
     function("FROM_UNIXTIME", &[Integer, Text], STRING, from_unixtime)
         .optional(1)
-        .prepare(Pattern(1)),
+        .prepare(&[(1, Pattern)]),
     function("UNIX_TIMESTAMP", &[], BIGINT, |a| {
         Ok(Value::Int(a.now().as_micros().div_euclid(1_000_000)))
     })
     .clock(),
     function("UNIX_TIMESTAMP", &[Text, Text], BIGINT, unix_timestamp)
         .optional(1)
-        .prepare(Pattern(1)),
+        .prepare(&[(1, Pattern)]),
     function("UNIX_TIMESTAMP", &[Point], BIGINT, |a| {
         Ok(Value::Int(a.point(0)?.div_euclid(1_000_000)))
     }),
-    function("EXTRACT", &[Text, Point], BIGINT, extract).prepare(PreparedUnit(0)),
-    function("EXTRACT", &[Text, TimeOfDay], BIGINT, extract_time).prepare(PreparedUnit(0)),
+    function("EXTRACT", &[Text, Point], BIGINT, extract).prepare(&[(0, PreparedUnit)]),
+    function("EXTRACT", &[Text, TimeOfDay], BIGINT, extract_time).prepare(&[(0, PreparedUnit)]),
+    function("EXTRACT", &[Text, Span], BIGINT, extract_span).prepare(&[(0, PreparedUnit)]),
     function("YEAR", &[Point], BIGINT, |a| part(a, Unit::Year)),
     function("QUARTER", &[Point], BIGINT, |a| part(a, Unit::Quarter)),
     function("MONTH", &[Point], BIGINT, |a| part(a, Unit::Month)),
@@ -72,23 +73,40 @@ pub(super) const FUNCTIONS: &[Function] = &[
     function("HOUR", &[Point], BIGINT, |a| part(a, Unit::Hour)),
     function("MINUTE", &[Point], BIGINT, |a| part(a, Unit::Minute)),
     function("SECOND", &[Point], BIGINT, |a| part(a, Unit::Second)),
-    function("TIMESTAMPADD", &[Text, Integer, Point], By(moved_type), add).prepare(PreparedUnit(0)),
+    function("HOUR", &[TimeOfDay], BIGINT, |a| clock_part(a, Unit::Hour)),
+    function("MINUTE", &[TimeOfDay], BIGINT, |a| {
+        clock_part(a, Unit::Minute)
+    }),
+    function("SECOND", &[TimeOfDay], BIGINT, |a| {
+        clock_part(a, Unit::Second)
+    }),
+    function("TIMESTAMPADD", &[Text, Integer, Point], By(moved_type), add)
+        .prepare(&[(0, PreparedUnit)]),
     function(
         "TIMESTAMPDIFF",
         &[Text, Point, Point],
         Is(Type::Int),
         difference,
     )
-    .prepare(PreparedUnit(0)),
+    .prepare(&[(0, PreparedUnit)]),
     function("$FLOOR", &[Text, Date], Like(1), |a| {
         cut(a, calendar::floor)
     })
-    .prepare(PreparedUnit(0)),
+    .prepare(&[(0, PreparedUnit)]),
     function("$FLOOR", &[Text, Point], Like(1), |a| {
         cut(a, calendar::floor)
     })
-    .prepare(PreparedUnit(0)),
-    function("$CEIL", &[Text, Point], Like(1), |a| cut(a, calendar::ceil)).prepare(PreparedUnit(0)),
+    .prepare(&[(0, PreparedUnit)]),
+    function("$FLOOR", &[Text, TimeOfDay], Like(1), |a| {
+        cut_time(a, calendar::floor)
+    })
+    .prepare(&[(0, PreparedUnit)]),
+    function("$CEIL", &[Text, Point], Like(1), |a| cut(a, calendar::ceil))
+        .prepare(&[(0, PreparedUnit)]),
+    function("$CEIL", &[Text, TimeOfDay], Like(1), |a| {
+        cut_time(a, calendar::ceil)
+    })
+    .prepare(&[(0, PreparedUnit)]),
 ];
 
 fn now(args: &Args<'_>) -> Result<Value, EvalError> {
@@ -107,17 +125,20 @@ fn time_of_day(args: &Args<'_>) -> Result<Value, EvalError> {
 }
 
 /// Reads the text at `at` by the pattern behind it, or in SQL's form.
-fn parse(args: &Args<'_>, at: usize) -> Result<i64, EvalError> {
+pub(super) fn parse(args: &Args<'_>, at: usize) -> Result<i64, EvalError> {
     let text = args.text(at)?;
     let parsed = if args.len() > at + 1 {
         args.pattern(at + 1)?.parse(text)
     } else {
         calendar::parse_timestamp(text)
     };
-    parsed.ok_or_else(|| {
-        let shown: String = text.chars().take(60).collect();
-        EvalError::new(format!("'{shown}' is not a timestamp of the expected form"))
-    })
+    parsed.ok_or_else(|| timestamp_error(text))
+}
+
+/// What is said of text that is no timestamp.
+pub(super) fn timestamp_error(text: &str) -> EvalError {
+    let shown: String = text.chars().take(60).collect();
+    EvalError::new(format!("'{shown}' is not a timestamp of the expected form"))
 }
 
 /// Flink gives NULL for text that is no timestamp. Here it is an error, so that the row is not lost in silence:
@@ -178,23 +199,59 @@ fn unix_timestamp(args: &Args<'_>) -> Result<Value, EvalError> {
 }
 
 fn extract(args: &Args<'_>) -> Result<Value, EvalError> {
-    Ok(Value::Int(calendar::extract(args.unit()?, args.point(1)?)))
+    Ok(Value::Int(calendar::extract(args.unit(0)?, args.point(1)?)))
 }
 
 fn extract_time(args: &Args<'_>) -> Result<Value, EvalError> {
-    let unit = args.unit()?;
-    match (args.value(1), unit) {
-        (
-            Value::Time(micros),
-            Unit::Hour
+    time_part(args.value(1), args.unit(0)?)
+}
+
+fn clock_part(args: &Args<'_>, unit: Unit) -> Result<Value, EvalError> {
+    time_part(args.value(0), unit)
+}
+
+/// Whether the unit is a part of a day.
+const fn within_a_day(unit: Unit) -> bool {
+    matches!(
+        unit,
+        Unit::Hour
             | Unit::Minute
             | Unit::Second
             | Unit::Millisecond
             | Unit::Microsecond
-            | Unit::Nanosecond,
-        ) => Ok(Value::Int(calendar::extract(unit, *micros))),
+            | Unit::Nanosecond
+    )
+}
+
+fn time_part(time: &Value, unit: Unit) -> Result<Value, EvalError> {
+    match time {
+        Value::Time(micros) if within_a_day(unit) => {
+            Ok(Value::Int(calendar::extract(unit, *micros)))
+        }
         _ => Err(EvalError::new("a TIME has only hours, minutes and seconds")),
     }
+}
+
+/// A part of an interval; a negative interval has negative parts.
+fn extract_span(args: &Args<'_>) -> Result<Value, EvalError> {
+    let unit = args.unit(0)?;
+    let part = match (args.value(1), unit) {
+        (Value::Months(months), Unit::Year) => i64::from(months / 12),
+        (Value::Months(months), Unit::Quarter) => i64::from(months % 12 / 3 + 1),
+        (Value::Months(months), Unit::Month) => i64::from(months % 12),
+        (Value::Interval(micros), Unit::Day) => micros / MICROS_PER_DAY,
+        (Value::Interval(micros), Unit::Epoch) => micros / 1_000_000,
+        (Value::Interval(micros), unit) if within_a_day(unit) => {
+            let within = micros % MICROS_PER_DAY;
+            calendar::extract(unit, within.abs()) * within.signum()
+        }
+        _ => {
+            return Err(EvalError::new(
+                "an interval of days to seconds has days, hours, minutes and seconds, and one of months years and months",
+            ));
+        }
+    };
+    Ok(Value::Int(part))
 }
 
 fn part(args: &Args<'_>, unit: Unit) -> Result<Value, EvalError> {
@@ -215,12 +272,12 @@ fn point_like(args: &Args<'_>, micros: i64) -> Result<Value, EvalError> {
 }
 
 fn add(args: &Args<'_>) -> Result<Value, EvalError> {
-    let moved = calendar::add(args.unit()?, args.point(2)?, args.int(1)?)?;
+    let moved = calendar::add(args.unit(0)?, args.point(2)?, args.int(1)?)?;
     point_like(args, moved)
 }
 
 fn difference(args: &Args<'_>) -> Result<Value, EvalError> {
-    let count = calendar::difference(args.unit()?, args.point(1)?, args.point(2)?)?;
+    let count = calendar::difference(args.unit(0)?, args.point(1)?, args.point(2)?)?;
     if i32::try_from(count).is_err() {
         return Err(EvalError::new(format!(
             "TIMESTAMPDIFF gives an INT, and {count} is too large for one: use a coarser unit"
@@ -230,5 +287,21 @@ fn difference(args: &Args<'_>) -> Result<Value, EvalError> {
 }
 
 fn cut(args: &Args<'_>, by: fn(Unit, i64) -> Result<i64, EvalError>) -> Result<Value, EvalError> {
-    point_like(args, by(args.unit()?, args.point(1)?)?)
+    point_like(args, by(args.unit(0)?, args.point(1)?)?)
+}
+
+/// A TIME cut to a part of the day; past the last one it is midnight again.
+fn cut_time(
+    args: &Args<'_>,
+    by: fn(Unit, i64) -> Result<i64, EvalError>,
+) -> Result<Value, EvalError> {
+    let unit = args.unit(0)?;
+    match args.value(1) {
+        Value::Time(micros) if within_a_day(unit) => {
+            by(unit, *micros).map(|cut| Value::Time(cut.rem_euclid(MICROS_PER_DAY)))
+        }
+        _ => Err(EvalError::new(
+            "a TIME is cut to HOUR, MINUTE, SECOND or MILLISECOND",
+        )),
+    }
 }
