@@ -70,16 +70,9 @@ fn plan(window: &Window) -> Plan {
         idle_timeout: None,
         fingerprint: Fingerprint::of("t"),
     };
-    let aggregate = |function, argument: Option<usize>| Aggregate {
-        function,
-        argument: argument.map(Expr::Column),
-        argument_type: if argument.is_some() {
-            Type::BigInt
-        } else {
-            Type::Null
-        },
-        filter: None,
-        ty: Type::BigInt,
+    let aggregate = |function, argument: Option<usize>| {
+        let arguments = argument.map(|column| (Expr::Column(column), Type::BigInt));
+        Aggregate::new(function, arguments.into_iter().collect(), Type::BigInt)
     };
     let names = ["k", "n", "sum", "min", "max", "start", "end", "time"];
     let types = |name: &str| match name {

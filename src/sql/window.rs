@@ -436,7 +436,7 @@ impl Planner<'_> {
             columns.push((column, Role::None));
         }
         for aggregate in &aggregates {
-            let name = format!("{:?}", aggregate.function).to_lowercase();
+            let name = aggregate.function.name().to_lowercase();
             columns.push((Column::new(name, aggregate.ty.clone()), Role::None));
         }
         let time_column = Column::new("window_time", window_types[2].clone());

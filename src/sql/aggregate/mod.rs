@@ -1,119 +1,19 @@
-//! GROUP BY: keys, aggregates, and what may be asked for behind them.
+//! GROUP BY: keys, aggregates, and what may be asked for behind them. The table of aggregates is in `known`, and how a
+//! call of one is read in `call`.
 
-use sqlparser::ast::{DuplicateTreatment, Expr as Ast, Function, FunctionArg, FunctionArgExpr};
+mod call;
+mod known;
+
+use sqlparser::ast::{Expr as Ast, Function, FunctionArg, FunctionArgExpr};
 
 use crate::expr::{Expr, ResolveError, Typed};
-use crate::plan::{Aggregate, AggregateFunction, Diagnostic};
+use crate::plan::Aggregate;
 use crate::types::Type;
 
-use super::convert::Converter;
 use super::scope::{Role, Scope};
 
-/// A line of the table of aggregates.
-struct Known {
-    name: &'static str,
-    function: AggregateFunction,
-    /// The type of the result for an argument of a type, if it can be aggregated.
-    result: fn(&Type) -> Option<Type>,
-    /// What it aggregates, for messages.
-    takes: &'static str,
-}
-
-const AGGREGATES: [Known; 5] = [
-    Known {
-        name: "COUNT",
-        function: AggregateFunction::Count,
-        result: |_| Some(Type::BigInt),
-        takes: "any value",
-    },
-    Known {
-        name: "SUM",
-        function: AggregateFunction::Sum,
-        result: sum_type,
-        takes: "a number",
-    },
-    Known {
-        name: "AVG",
-        function: AggregateFunction::Avg,
-        result: average_type,
-        takes: "a number",
-    },
-    Known {
-        name: "MIN",
-        function: AggregateFunction::Min,
-        result: ordered_type,
-        takes: "a value with an order",
-    },
-    Known {
-        name: "MAX",
-        function: AggregateFunction::Max,
-        result: ordered_type,
-        takes: "a value with an order",
-    },
-];
-
-/// Aggregates of Flink that are not computed yet: refused by name, so that nobody takes them for misspelt functions.
-const NOT_YET: [&str; 20] = [
-    "STDDEV_POP",
-    "STDDEV_SAMP",
-    "STDDEV",
-    "VAR_POP",
-    "VAR_SAMP",
-    "VARIANCE",
-    "FIRST_VALUE",
-    "LAST_VALUE",
-    "LISTAGG",
-    "COLLECT",
-    "ARRAY_AGG",
-    "APPROX_COUNT_DISTINCT",
-    "LAG",
-    "LEAD",
-    "ROW_NUMBER",
-    "RANK",
-    "DENSE_RANK",
-    "NTILE",
-    "PERCENTILE",
-    "CUME_DIST",
-];
-
-/// Whether a function aggregates.
-pub(super) fn is_aggregate(name: &str) -> bool {
-    let known = AGGREGATES.iter().map(|known| known.name);
-    known
-        .chain(NOT_YET)
-        .any(|known| known.eq_ignore_ascii_case(name))
-}
-
-/// SUM keeps the type of its argument in Flink; a DECIMAL gets all digits.
-fn sum_type(ty: &Type) -> Option<Type> {
-    match ty {
-        Type::Decimal { scale, .. } => Some(Type::Decimal {
-            precision: 38,
-            scale: *scale,
-        }),
-        Type::Null => Some(Type::Int),
-        ty if ty.is_numeric() => Some(ty.clone()),
-        _ => None,
-    }
-}
-
-/// AVG keeps the type of its argument in Flink; a DECIMAL gets at least six digits after the point.
-fn average_type(ty: &Type) -> Option<Type> {
-    match ty {
-        Type::Decimal { scale, .. } => Some(Type::Decimal {
-            precision: 38,
-            scale: (*scale).max(6),
-        }),
-        ty => sum_type(ty),
-    }
-}
-
-fn ordered_type(ty: &Type) -> Option<Type> {
-    match ty {
-        Type::Array(_) | Type::Map(..) | Type::Row(_) | Type::Bytes => None,
-        ty => Some(ty.clone()),
-    }
-}
+pub(super) use call::convert;
+pub(super) use known::is_aggregate;
 
 /// The keys and aggregates of a query. The row behind it: keys, aggregates, window start, end and time.
 #[derive(Debug)]
@@ -205,107 +105,6 @@ impl Grouping {
         });
         Typed { expr, ..value }
     }
-}
-
-/// Converts a call of an aggregate: notes what is aggregated and gives its column.
-pub(super) fn convert(
-    converter: &mut Converter<'_>,
-    grouping: &mut Grouping,
-    name: &str,
-    function: &Function,
-    ast: &Ast,
-) -> Result<Typed, Diagnostic> {
-    let upper = name.to_ascii_uppercase();
-    let Some(known) = AGGREGATES.iter().find(|known| known.name == upper) else {
-        return Err(converter.blame(
-            ast,
-            ResolveError::hinted(
-                format!("{upper} is not supported yet"),
-                "the aggregates are COUNT, SUM, AVG, MIN and MAX",
-            ),
-        ));
-    };
-    let list = converter.arguments(function, ast)?;
-    if list.duplicate_treatment == Some(DuplicateTreatment::Distinct) {
-        return Err(converter.blame(
-            ast,
-            ResolveError::hinted(
-                format!("{upper}(DISTINCT …) is not supported yet"),
-                "group by the value in an inner query over the same window and aggregate its rows",
-            ),
-        ));
-    }
-    if !list.clauses.is_empty()
-        || !function.within_group.is_empty()
-        || function.null_treatment.is_some()
-    {
-        return Err(converter.blame(
-            ast,
-            ResolveError::new(format!("{upper} takes one value and FILTER")),
-        ));
-    }
-    // The grouping is set aside, so that columns of the input can be named here and aggregates cannot.
-    let argument = match list.args.as_slice() {
-        [FunctionArg::Unnamed(FunctionArgExpr::Wildcard)]
-            if known.function == AggregateFunction::Count =>
-        {
-            None
-        }
-        [FunctionArg::Unnamed(FunctionArgExpr::Expr(argument))] => {
-            Some(converter.convert(argument)?)
-        }
-        _ => {
-            let form = if known.function == AggregateFunction::Count {
-                "COUNT(*) or COUNT(value)"
-            } else {
-                "one value"
-            };
-            return Err(converter.blame(ast, ResolveError::new(format!("{upper} takes {form}"))));
-        }
-    };
-    let filter = match &function.filter {
-        Some(filter) => {
-            let predicate = converter.convert(filter)?;
-            predicate
-                .want_bool("FILTER")
-                .map_err(|e| converter.blame(filter, e))?;
-            Some(predicate.expr)
-        }
-        None => None,
-    };
-    let argument_type = argument
-        .as_ref()
-        .map_or(Type::Null, |typed| typed.ty.clone());
-    let Some(ty) = (known.result)(&argument_type) else {
-        return Err(converter.blame(
-            ast,
-            ResolveError::hinted(
-                format!("{upper} takes {}, not {argument_type}", known.takes),
-                "convert it first, for instance CAST(x AS DOUBLE)",
-            ),
-        ));
-    };
-    let counts = known.function == AggregateFunction::Count;
-    let aggregate = Aggregate {
-        function: known.function,
-        argument: argument.map(|typed| typed.expr),
-        argument_type,
-        filter,
-        ty: ty.clone(),
-    };
-    let index = grouping
-        .aggregates
-        .iter()
-        .position(|known| *known == aggregate)
-        .unwrap_or_else(|| {
-            grouping.aggregates.push(aggregate);
-            grouping.aggregates.len() - 1
-        });
-    Ok(Typed::new(
-        Expr::Column(grouping.keys.len() + index),
-        ty,
-        !counts,
-    ))
 }
 
 /// Whether an expression contains an aggregate, so that its query groups even without GROUP BY.
