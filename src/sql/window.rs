@@ -411,6 +411,13 @@ impl Planner<'_> {
         relation: Relation,
         grouping: Grouping,
     ) -> Relation {
+        // A window that is no step yet has no columns to compute with.
+        let width = self.graph.node(relation.node).schema.len();
+        let relation = if grouping.reads(width) {
+            self.settled(home, relation)
+        } else {
+            relation
+        };
         let Grouping {
             keys,
             aggregates,

@@ -1,4 +1,4 @@
-//! `APPROX_COUNT_DISTINCT`: HyperLogLog (Flajolet, Fusy, Gandouet and Meunier 2007), read by Ertl's estimator (2017),
+//! `APPROX_COUNT_DISTINCT`: `HyperLogLog` (Flajolet, Fusy, Gandouet and Meunier 2007), read by Ertl's estimator (2017),
 //! which needs no tables of corrections.
 //!
 //! Up to [`MAX_HASHES`] different values it keeps their 64-bit hashes and the count is exact (but for colliding
@@ -47,7 +47,9 @@ impl Cardinality {
                     return;
                 }
                 let mut dense = Self::Registers(Box::new([0; REGISTERS]));
-                hashes.iter().for_each(|known| dense.add_hash(*known));
+                for known in hashes.iter() {
+                    dense.add_hash(*known);
+                }
                 dense.add_hash(hash);
                 *self = dense;
             }
@@ -62,10 +64,16 @@ impl Cardinality {
 
     pub(super) fn merge(&mut self, later: &Self) {
         match (&mut *self, later) {
-            (_, Self::Hashes(hashes)) => hashes.iter().for_each(|hash| self.add_hash(*hash)),
+            (_, Self::Hashes(hashes)) => {
+                for hash in hashes {
+                    self.add_hash(*hash);
+                }
+            }
             (Self::Hashes(hashes), Self::Registers(_)) => {
                 let mut dense = later.clone();
-                hashes.iter().for_each(|hash| dense.add_hash(*hash));
+                for hash in hashes.iter() {
+                    dense.add_hash(*hash);
+                }
                 *self = dense;
             }
             (Self::Registers(registers), Self::Registers(more)) => {
@@ -127,7 +135,7 @@ impl Cardinality {
     }
 }
 
-/// Algorithm 6 of Ertl, "New cardinality estimation algorithms for HyperLogLog sketches" (2017).
+/// Algorithm 6 of Ertl, "New cardinality estimation algorithms for `HyperLogLog` sketches" (2017).
 fn estimate(registers: &[u8; REGISTERS]) -> f64 {
     let mut counts = [0_u32; REST_BITS as usize + 2];
     for register in registers {

@@ -174,7 +174,7 @@ fn rounded_quotient(number: i128, by: i128) -> i128 {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Squares {
     sum: i128,
-    squares: i128,
+    second_power: i128,
     count: u64,
 }
 
@@ -190,7 +190,10 @@ impl Squares {
         };
         // Both or none are changed.
         let sum = self.sum.checked_add(number).ok_or(Failure::Squares)?;
-        self.squares = self.squares.checked_add(square).ok_or(Failure::Squares)?;
+        self.second_power = self
+            .second_power
+            .checked_add(square)
+            .ok_or(Failure::Squares)?;
         self.sum = sum;
         self.count = moved(self.count, undo);
         Ok(())
@@ -198,8 +201,8 @@ impl Squares {
 
     pub(super) fn merge(&mut self, later: &Self) -> Result<(), Failure> {
         let sum = self.sum.checked_add(later.sum).ok_or(Failure::Squares)?;
-        let squares = self.squares.checked_add(later.squares);
-        self.squares = squares.ok_or(Failure::Squares)?;
+        let squares = self.second_power.checked_add(later.second_power);
+        self.second_power = squares.ok_or(Failure::Squares)?;
         self.sum = sum;
         self.count += later.count;
         Ok(())
@@ -216,7 +219,7 @@ impl Squares {
         let (mean, rest) = (self.sum.div_euclid(count), self.sum.rem_euclid(count));
         let whole = mean
             .checked_mul(self.sum)
-            .and_then(|product| self.squares.checked_sub(product))
+            .and_then(|product| self.second_power.checked_sub(product))
             .and_then(|left| left.checked_sub(mean.checked_mul(rest)?));
         let around = whole.and_then(|whole| {
             let exact = whole
@@ -226,7 +229,7 @@ impl Squares {
         });
         let distances = around.unwrap_or_else(|| {
             let (sum, count) = (self.sum as f64, count as f64);
-            (self.squares as f64 - sum * sum / count).max(0.0)
+            (self.second_power as f64 - sum * sum / count).max(0.0)
         });
         Spread {
             count: self.count,
@@ -237,13 +240,13 @@ impl Squares {
     pub(super) fn encode(&self, out: &mut Encoder) {
         out.u64(self.count + 1);
         out.i128(self.sum);
-        out.i128(self.squares);
+        out.i128(self.second_power);
     }
 
     pub(super) fn decode(first: u64, from: &mut Decoder<'_>) -> Result<Self, StateError> {
         Ok(Self {
             sum: from.i128()?,
-            squares: from.i128()?,
+            second_power: from.i128()?,
             count: first - 1,
         })
     }

@@ -261,6 +261,14 @@ fn sample(arguments: &[Value]) -> (i64, f64) {
     }
 }
 
+/// Whether the row that came at `arrival` is held instead of the one that came at `held`, which is 0 for none.
+fn replaces(aggregate: &Aggregate, arrival: u32, held: u32) -> bool {
+    match aggregate.function {
+        AggregateFunction::LastValue => arrival >= held,
+        _ => held == 0 || arrival < held,
+    }
+}
+
 /// Whether `value` is before `best` in the order that the aggregate looks for.
 fn better(aggregate: &Aggregate, value: &Value, best: &Value) -> bool {
     use AggregateFunction as F;
@@ -330,7 +338,6 @@ impl Kind {
     }
 
     fn update(&mut self, aggregate: &Aggregate, arguments: &[Value], arrival: u32) -> Step {
-        use AggregateFunction as F;
         // Only COUNT(*) has no argument, and it does not look.
         let value = arguments.first().unwrap_or(&Value::Null);
         match self {
@@ -347,10 +354,11 @@ impl Kind {
             }
             Self::Held {
                 value: held,
-                arrival: held_arrival,
+                arrival: came,
             } => {
-                if *held_arrival == 0 || aggregate.function == F::LastValue {
-                    (*held, *held_arrival) = (value.clone(), arrival.max(1));
+                let arrival = arrival.max(1);
+                if replaces(aggregate, arrival, *came) {
+                    (*held, *came) = (value.clone(), arrival);
                 }
             }
             Self::Bits { bits, count } => {
@@ -433,11 +441,7 @@ impl Kind {
                     arrival: came,
                 },
             ) => {
-                let replaces = match aggregate.function {
-                    AggregateFunction::LastValue => came >= arrival,
-                    _ => *arrival == 0 || came < arrival,
-                };
-                if *came > 0 && replaces {
+                if *came > 0 && replaces(aggregate, *came, *arrival) {
                     (*value, *arrival) = (other.clone(), *came);
                 }
             }

@@ -1,7 +1,7 @@
 //! Variance of doubles, and covariance, correlation and regression of pairs.
 //!
 //! Means and sums of squared distances are updated one value at a time (Welford 1962) and merged in pairs (Chan, Golub
-//! and LeVeque 1979): stable where the sums of squares that textbooks use cancel. Values cannot be taken back without
+//! and `LeVeque` 1979): stable where the sums of squares that textbooks use cancel. Values cannot be taken back without
 //! drift, so sliding frames recompute.
 
 use rust_decimal::{Decimal, RoundingStrategy};

@@ -1,6 +1,6 @@
 //! Quantiles: PERCENTILE, which keeps every value, and `APPROX_PERCENTILE`, which keeps buckets.
 //!
-//! The sketch is a DDSketch (Masson, Rim and Lee, VLDB 2019): bucket i counts the values in (γ^(i−1), γ^i] with
+//! The sketch is a `DDSketch` (Masson, Rim and Lee, VLDB 2019): bucket i counts the values in (γ^(i−1), γ^i] with
 //! γ = (1 + α) / (1 − α) and α = [`RELATIVE_ERROR`], so that every answer lies within 1 % of a value of that rank. Only
 //! buckets in use are kept, sorted: a sensor that moves within a tenth of its value needs five, where the dense arrays of
 //! the libraries begin at kilobytes. It is a few additions, so values can be taken back and merges are exact.
@@ -144,7 +144,7 @@ impl Tally {
 /// Buckets in use, in order: index and count.
 type Buckets = Vec<(i32, u64)>;
 
-/// A DDSketch.
+/// A `DDSketch`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Sketch {
     positive: Buckets,

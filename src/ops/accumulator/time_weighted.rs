@@ -52,21 +52,21 @@ impl Rule {
 struct Area {
     first: Sample,
     last: Sample,
-    area: f64,
+    integral: f64,
 }
 
 impl Area {
     fn extend(this: &mut Option<Self>, sample: Sample, rule: Rule) {
         match this {
             Some(closed) => {
-                closed.area += rule.area(closed.last, sample);
+                closed.integral += rule.area(closed.last, sample);
                 closed.last = sample;
             }
             None => {
                 *this = Some(Self {
                     first: sample,
                     last: sample,
-                    area: 0.0,
+                    integral: 0.0,
                 });
             }
         }
@@ -128,7 +128,7 @@ impl TimeWeighted {
             self.close(self.open.len(), rule);
             // It has samples, so now it has an area.
             if let Some(closed) = &mut self.closed {
-                closed.area += rule.area(closed.last, area.first) + area.area;
+                closed.integral += rule.area(closed.last, area.first) + area.integral;
                 closed.last = area.last;
             }
             self.open.clone_from(&later.open);
@@ -156,7 +156,7 @@ impl TimeWeighted {
         let Some(Area {
             first,
             last,
-            mut area,
+            mut integral,
         }) = whole
         else {
             return Value::Null;
@@ -166,10 +166,10 @@ impl TimeWeighted {
             && end.as_micros() > till
         {
             till = end.as_micros();
-            area += rule.area(last, (till, last.1));
+            integral += rule.area(last, (till, last.1));
         }
         let span = (i128::from(till) - i128::from(first.0)) as f64;
-        Value::Double(if span > 0.0 { area / span } else { last.1 })
+        Value::Double(if span > 0.0 { integral / span } else { last.1 })
     }
 
     pub(super) fn encode(&self, out: &mut Encoder) {
@@ -180,7 +180,7 @@ impl TimeWeighted {
                 out.i64(time);
                 out.f64(value);
             }
-            out.f64(closed.area);
+            out.f64(closed.integral);
         }
         out.u64(self.open.len() as u64);
         let mut before = 0;
@@ -197,7 +197,7 @@ impl TimeWeighted {
             samples.closed = Some(Area {
                 first: (from.i64()?, from.f64()?),
                 last: (from.i64()?, from.f64()?),
-                area: from.f64()?,
+                integral: from.f64()?,
             });
         }
         let mut before: i64 = 0;

@@ -93,6 +93,18 @@ impl Grouping {
         )
     }
 
+    /// Whether a key or an aggregate reads a column of the input from `width` on.
+    pub(super) fn reads(&self, width: usize) -> bool {
+        let keys = self.keys.iter().map(|key| &key.expr);
+        let aggregated = self.aggregates.iter();
+        let aggregated = aggregated.flat_map(|one| one.arguments.iter().chain(&one.filter));
+        let mut found = false;
+        for expr in keys.chain(aggregated) {
+            expr.for_each_column(&mut |column| found |= column >= width);
+        }
+        found
+    }
+
     /// An expression over the row behind the GROUP BY, with the window's columns at their final places.
     pub(super) fn placed(&self, value: Typed) -> Typed {
         let end = self.keys.len() + self.aggregates.len();
