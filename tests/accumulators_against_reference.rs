@@ -2,6 +2,7 @@
 //! back, written and read, at random. A failure prints its seed.
 #![allow(clippy::unwrap_used)]
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use headwater::expr::Expr;
@@ -242,7 +243,11 @@ fn reference(aggregate: &Aggregate, all: &[Taken]) -> Expected {
             let xy: f64 = pairs().map(|(y, x)| (y - my) * (x - mx)).sum();
             let xx: f64 = xs.iter().map(|x| (x - mx).powi(2)).sum();
             let yy: f64 = ys.iter().map(|y| (y - my).powi(2)).sum();
-            let flat = |values: &[f64]| values.iter().all(|value| *value == values[0]);
+            let flat = |values: &[f64]| {
+                values
+                    .iter()
+                    .all(|value| value.partial_cmp(&values[0]) == Some(Ordering::Equal))
+            };
             match aggregate.function {
                 F::CovarPop => Expected::Near(xy / n as f64),
                 F::CovarSamp if n > 1 => Expected::Near(xy / (n - 1) as f64),
@@ -327,7 +332,7 @@ fn reference(aggregate: &Aggregate, all: &[Taken]) -> Expected {
                 .windows(2)
                 .map(|pair| {
                     let height = if linear {
-                        (pair[0].1 + pair[1].1) / 2.0
+                        f64::midpoint(pair[0].1, pair[1].1)
                     } else {
                         pair[0].1
                     };

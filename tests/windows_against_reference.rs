@@ -68,6 +68,7 @@ fn plan(window: &Window) -> Plan {
         }),
         max_future: None,
         idle_timeout: None,
+        time_keys: Vec::new(),
         fingerprint: Fingerprint::of("t"),
     };
     let aggregate = |function, argument: Option<usize>| {

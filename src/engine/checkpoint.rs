@@ -175,6 +175,18 @@ impl Engine {
         for (name, ledger) in self.names.iter().zip(&mut self.ledgers) {
             section(named_state("ledger", name), &mut |out| ledger.seal(out));
         }
+        // Before what refers to them.
+        section(named_state("timelines", ""), &mut |out| {
+            self.timelines.seal(out)
+        });
+        for (source, planned) in self.sources.iter_mut().zip(&self.plan.sources) {
+            if let Some(keys) = &mut source.keys {
+                section(times_of(planned.fingerprint), &mut |out| keys.seal(out));
+            }
+        }
+        for (fingerprint, meeting) in self.graph.meetings() {
+            section(times_of(fingerprint), &mut |out| meeting.seal(out));
+        }
         for (fingerprint, operator) in self.graph.operators() {
             section(fingerprint, &mut |out| operator.seal(out));
         }
@@ -201,6 +213,27 @@ impl Engine {
             self.scratch.clear();
             ledger.snapshot(&mut self.scratch);
             piece(named_state("ledger", name), self.scratch.as_slice());
+        }
+        self.scratch.clear();
+        self.timelines.seal(&mut self.scratch);
+        self.scratch.clear();
+        self.timelines.snapshot(&mut self.scratch);
+        piece(named_state("timelines", ""), self.scratch.as_slice());
+        for (source, planned) in self.sources.iter_mut().zip(&self.plan.sources) {
+            if let Some(keys) = &mut source.keys {
+                self.scratch.clear();
+                keys.seal(&mut self.scratch);
+                self.scratch.clear();
+                keys.snapshot(&mut self.scratch);
+                piece(times_of(planned.fingerprint), self.scratch.as_slice());
+            }
+        }
+        for (fingerprint, meeting) in self.graph.meetings() {
+            self.scratch.clear();
+            meeting.seal(&mut self.scratch);
+            self.scratch.clear();
+            meeting.snapshot(&mut self.scratch);
+            piece(times_of(fingerprint), self.scratch.as_slice());
         }
         for (fingerprint, operator) in self.graph.operators() {
             self.scratch.clear();
@@ -334,9 +367,12 @@ impl Engine {
         for blob in stored.base.iter().chain(stored.deltas) {
             self.restore_sections(blob)?;
         }
-        let watermarks: Vec<EventTime> =
-            self.sources.iter().map(|source| source.watermark).collect();
-        self.graph.resume(&self.plan, &watermarks);
+        let sources = &self.sources;
+        let of_node = |node: usize, line| {
+            let source = sources.iter().find(|source| source.node == node);
+            source.map_or(EventTime::MIN, |source| source.reached(line))
+        };
+        self.graph.resume(self.timelines.count(), &of_node);
         Ok(())
     }
 
@@ -389,6 +425,22 @@ impl Engine {
                     ledger.restore(&mut body)?;
                 }
             }
+            let lines = self.timelines.count();
+            if fingerprint == named_state("timelines", "") {
+                self.timelines.restore(&mut body)?;
+            }
+            for (source, planned) in self.sources.iter_mut().zip(&self.plan.sources) {
+                if let Some(keys) = &mut source.keys
+                    && times_of(planned.fingerprint) == fingerprint
+                {
+                    keys.restore(&mut body, lines)?;
+                }
+            }
+            for (known, meeting) in self.graph.meetings() {
+                if times_of(known) == fingerprint {
+                    meeting.restore(&mut body, lines)?;
+                }
+            }
             for (known, operator) in self.graph.operators() {
                 if known == fingerprint {
                     operator.restore(&mut body)?;
@@ -408,4 +460,9 @@ impl Engine {
             SourceConnector::Mqtt { .. } => None,
         })
     }
+}
+
+/// Where the watermarks of a source's keys, or of a node where watermarks meet, are kept.
+fn times_of(fingerprint: Fingerprint) -> Fingerprint {
+    named_state("times", &fingerprint.to_string())
 }

@@ -2,13 +2,18 @@
 //!
 //! A stateless step keeps one row buffer and computes into it, so that a row on its way allocates nothing; the
 //! buffer is lent out while the row is handed on, which is safe because a graph has no cycles.
+//!
+//! A row travels with the watermark of its timeline as it was before the row: only where watermarks meet are they
+//! kept ([`Meeting`]).
 
 use smallvec::SmallVec;
 
 use crate::expr::{Context, Expr};
 use crate::ops::{Discard, Emit, Operator, WindowAggregate, assign_windows, unnest};
 use crate::plan::{self, NodeId, Plan, SinkId, Window};
-use crate::types::{EventTime, Fingerprint, Lineage, Row, Timespan, Value};
+use crate::types::{EventTime, Fingerprint, Lineage, Progress, Row, Timeline, Timespan, Value};
+
+use super::meeting::{Meeting, Step};
 
 /// Where the graph puts what leaves it.
 pub(super) trait Exit {
@@ -28,29 +33,10 @@ pub(super) struct Graph {
 struct Node {
     stage: Stage,
     consumers: SmallVec<[(usize, usize); 2]>,
-    /// What is known of each input's time.
-    inputs: SmallVec<[Input; 1]>,
-    watermark: EventTime,
+    inputs: SmallVec<[usize; 1]>,
+    /// Where watermarks meet. Elsewhere time is that of the only input.
+    meeting: Option<Meeting>,
     fingerprint: Fingerprint,
-}
-
-/// The time of one input.
-#[derive(Clone, Copy)]
-struct Input {
-    watermark: EventTime,
-    /// Silent for longer than its source's idle timeout: it does not hold the others back.
-    idle: bool,
-}
-
-/// The watermark that inputs give together: the least of those that are active; if none is, the greatest of all, as
-/// Flink has it.
-fn together(inputs: &[Input]) -> Option<EventTime> {
-    let active = inputs
-        .iter()
-        .filter(|input| !input.idle)
-        .map(|input| input.watermark)
-        .min();
-    active.or_else(|| inputs.iter().map(|input| input.watermark).max())
 }
 
 enum Stage {
@@ -106,17 +92,22 @@ impl Graph {
         input: usize,
         row: &[Value],
         lineage: Lineage,
+        progress: Progress,
         exit: &mut dyn Exit,
     ) {
         let context = self.context;
+        let progress = match &self.nodes[at].meeting {
+            Some(meeting) => meeting.behind(progress.line),
+            None => progress,
+        };
         match &mut self.nodes[at].stage {
-            Stage::Pass => self.forward(at, row, lineage, exit),
+            Stage::Pass => self.forward(at, row, lineage, progress, exit),
             Stage::Union => {
                 let lineage = lineage.child(self.nodes[at].fingerprint, input as u64);
-                self.forward(at, row, lineage, exit);
+                self.forward(at, row, lineage, progress, exit);
             }
             Stage::Filter(predicate) => match predicate.test(row, &context) {
-                Ok(true) => self.forward(at, row, lineage, exit),
+                Ok(true) => self.forward(at, row, lineage, progress, exit),
                 Ok(false) => {}
                 Err(error) => exit.discard(NodeId(at), expression_error(&error)),
             },
@@ -133,7 +124,7 @@ impl Graph {
                         }
                     }
                 }
-                self.forward(at, &output, lineage, exit);
+                self.forward(at, &output, lineage, progress, exit);
                 self.give_back(at, output);
             }
             Stage::Unnest {
@@ -158,7 +149,7 @@ impl Graph {
                     outer,
                     &mut output,
                     |index, row| {
-                        self.forward(at, row, lineage.child(by, index), exit);
+                        self.forward(at, row, lineage.child(by, index), progress, exit);
                     },
                 );
                 self.give_back(at, output);
@@ -191,7 +182,7 @@ impl Graph {
                     output.push(Value::Timestamp(
                         end.minus(Timespan::MILLISECOND).as_micros(),
                     ));
-                    self.forward(at, &output, lineage.child(by, index as u64), exit);
+                    self.forward(at, &output, lineage.child(by, index as u64), progress, exit);
                 }
                 self.give_back(at, output);
             }
@@ -200,9 +191,10 @@ impl Graph {
                 let mut emit = Downstream {
                     graph: self,
                     at,
+                    progress,
                     exit,
                 };
-                running.process(input, row, lineage, &context, &mut emit);
+                running.process(input, row, lineage, progress, &context, &mut emit);
                 self.nodes[at].stage = Stage::Stateful(Some(running));
             }
             Stage::Sink(sink) => exit.sink(*sink, row, lineage),
@@ -218,73 +210,111 @@ impl Graph {
         }
     }
 
-    fn forward(&mut self, at: usize, row: &[Value], lineage: Lineage, exit: &mut dyn Exit) {
+    fn forward(
+        &mut self,
+        at: usize,
+        row: &[Value],
+        lineage: Lineage,
+        progress: Progress,
+        exit: &mut dyn Exit,
+    ) {
         for index in 0..self.nodes[at].consumers.len() {
             let (consumer, input) = self.nodes[at].consumers[index];
-            self.push(consumer, input, row, lineage, exit);
+            self.push(consumer, input, row, lineage, progress, exit);
         }
     }
 
-    /// Tells a node that an input's watermark has moved.
-    pub(super) fn advance(
+    /// Tells a node that the watermark of an input's line has moved.
+    pub(super) fn advance(&mut self, at: usize, input: usize, step: Step, exit: &mut dyn Exit) {
+        let Some(meeting) = &mut self.nodes[at].meeting else {
+            return self.reach(at, step, exit);
+        };
+        let to = Progress {
+            line: step.line,
+            watermark: step.to,
+        };
+        if let Some(step) = meeting.advance(input, to) {
+            self.reach(at, step, exit);
+        }
+    }
+
+    /// Tells a node that an input's line has fallen silent, or speaks again.
+    pub(super) fn set_idle(
         &mut self,
         at: usize,
         input: usize,
-        watermark: EventTime,
+        line: Timeline,
+        idle: bool,
         exit: &mut dyn Exit,
     ) {
-        if let Some(known) = self.nodes[at].inputs.get_mut(input) {
-            known.watermark = watermark.max(known.watermark);
-        }
-        let reached = together(&self.nodes[at].inputs).unwrap_or(watermark);
-        self.reach(at, reached, exit);
-    }
-
-    /// Tells a node that an input has fallen silent, or speaks again.
-    pub(super) fn set_idle(&mut self, at: usize, input: usize, idle: bool, exit: &mut dyn Exit) {
-        let node = &mut self.nodes[at];
-        let before = !node.inputs.is_empty() && node.inputs.iter().all(|input| input.idle);
-        if let Some(known) = node.inputs.get_mut(input) {
-            known.idle = idle;
-        }
-        // A source has no inputs: what is said of it is said of its rows.
-        let now = if node.inputs.is_empty() {
-            idle
-        } else {
-            node.inputs.iter().all(|i| i.idle)
-        };
-        if let Some(reached) = together(&node.inputs) {
-            self.reach(at, reached, exit);
-        }
-        if now != before || self.nodes[at].inputs.is_empty() {
-            for index in 0..self.nodes[at].consumers.len() {
-                let (consumer, input) = self.nodes[at].consumers[index];
-                self.set_idle(consumer, input, now, exit);
+        let (step, told) = match &mut self.nodes[at].meeting {
+            None => (None, Some((line, idle))),
+            Some(meeting) => {
+                let idleness = meeting.set_idle(input, line, idle);
+                (idleness.step, idleness.idle)
             }
+        };
+        if let Some(step) = step {
+            self.reach(at, step, exit);
+        }
+        let Some((line, idle)) = told else { return };
+        for index in 0..self.nodes[at].consumers.len() {
+            let (consumer, input) = self.nodes[at].consumers[index];
+            self.set_idle(consumer, input, line, idle, exit);
         }
     }
 
-    fn reach(&mut self, at: usize, reached: EventTime, exit: &mut dyn Exit) {
-        let node = &mut self.nodes[at];
-        if reached <= node.watermark {
+    /// Tells a node that all before it is silent, and that time has passed up to `to`.
+    pub(super) fn pass(&mut self, at: usize, to: EventTime, exit: &mut dyn Exit) {
+        if let Some(meeting) = &mut self.nodes[at].meeting {
+            if let Some(step) = meeting.pass(to) {
+                self.reach(at, step, exit);
+            }
             return;
         }
-        node.watermark = reached;
-        if let Stage::Stateful(operator) = &mut node.stage {
+        for index in 0..self.nodes[at].consumers.len() {
+            let (consumer, _) = self.nodes[at].consumers[index];
+            self.pass(consumer, to, exit);
+        }
+    }
+
+    /// The least watermark of a line that makes an operator behind a node do something.
+    pub(super) fn next_timer(&self, at: usize, line: Timeline) -> Option<EventTime> {
+        let node = &self.nodes[at];
+        let line = node.meeting.as_ref().map_or(line, |m| m.behind(line).line);
+        let own = match &node.stage {
+            Stage::Stateful(Some(operator)) => operator.next_timer(line),
+            _ => None,
+        };
+        let consumers = node.consumers.iter();
+        let behind = consumers.filter_map(|(consumer, _)| self.next_timer(*consumer, line));
+        own.into_iter().chain(behind).min()
+    }
+
+    fn reach(&mut self, at: usize, step: Step, exit: &mut dyn Exit) {
+        let Step { line, from, to } = step;
+        if let Stage::Stateful(operator) = &mut self.nodes[at].stage {
             let mut running = operator.take().expect("a graph has no cycles");
-            running.advance(
-                reached,
-                &mut Downstream {
-                    graph: self,
-                    at,
-                    exit,
+            let mut emit = Downstream {
+                graph: self,
+                at,
+                // Behind this node it is still as late as before.
+                progress: Progress {
+                    line,
+                    watermark: from,
                 },
-            );
+                exit,
+            };
+            let to = Progress {
+                line,
+                watermark: to,
+            };
+            running.advance(to, &mut emit);
             self.nodes[at].stage = Stage::Stateful(Some(running));
         }
         for index in 0..self.nodes[at].consumers.len() {
             let (consumer, input) = self.nodes[at].consumers[index];
-            self.advance(consumer, input, reached, exit);
+            self.advance(consumer, input, step, exit);
         }
     }
 
@@ -300,31 +330,60 @@ impl Graph {
             })
     }
 
-    /// Sets the watermarks of all nodes after a restart, from those of the sources.
-    pub(super) fn resume(&mut self, plan: &Plan, sources: &[EventTime]) {
-        for (at, node) in plan.nodes.iter().enumerate() {
-            let watermark = if let plan::Operator::Source(source) = node.operator {
-                sources[source.0]
-            } else {
-                let inputs = node.inputs.iter().map(|from| Input {
-                    watermark: self.nodes[from.0].watermark,
-                    idle: false,
-                });
-                self.nodes[at].inputs = inputs.collect();
-                together(&self.nodes[at].inputs).unwrap_or(EventTime::MIN)
-            };
-            let running = &mut self.nodes[at];
-            running.watermark = watermark;
-            if let Stage::Stateful(Some(operator)) = &mut running.stage {
-                operator.resume(watermark);
+    /// The nodes where watermarks meet, with their fingerprints.
+    pub(super) fn meetings(&mut self) -> impl Iterator<Item = (Fingerprint, &mut Meeting)> {
+        self.nodes.iter_mut().filter_map(|node| {
+            let fingerprint = node.fingerprint;
+            node.meeting.as_mut().map(|meeting| (fingerprint, meeting))
+        })
+    }
+
+    /// Sets the watermarks of all nodes after a restart, from those of the sources' nodes, on `lines` lines.
+    pub(super) fn resume(&mut self, lines: usize, source: &dyn Fn(usize, Timeline) -> EventTime) {
+        for at in 0..self.nodes.len() {
+            let every = || (0..lines).map(|line| Timeline(line as u32));
+            if self.nodes[at].meeting.is_some() {
+                let inputs = self.nodes[at].inputs.clone();
+                let known: SmallVec<[SmallVec<[EventTime; 1]>; 2]> = inputs
+                    .iter()
+                    .map(|input| {
+                        every()
+                            .map(|line| self.watermark(*input, line, source))
+                            .collect()
+                    })
+                    .collect();
+                if let Some(meeting) = &mut self.nodes[at].meeting {
+                    meeting.resume(&known);
+                }
             }
+            if let Stage::Stateful(operator) = &mut self.nodes[at].stage
+                && let Some(mut running) = operator.take()
+            {
+                running.resume(&|line| self.watermark(at, line, source));
+                self.nodes[at].stage = Stage::Stateful(Some(running));
+            }
+        }
+    }
+
+    /// What a line has reached at a node.
+    fn watermark(
+        &self,
+        at: usize,
+        line: Timeline,
+        source: &dyn Fn(usize, Timeline) -> EventTime,
+    ) -> EventTime {
+        let node = &self.nodes[at];
+        match (&node.meeting, node.inputs.first()) {
+            (Some(meeting), _) => meeting.reached(line),
+            (None, Some(input)) => self.watermark(*input, line, source),
+            (None, None) => source(at, line),
         }
     }
 }
 
 fn start(node: &plan::Node, max_keys: usize) -> Node {
     let stage = match &node.operator {
-        plan::Operator::Source(_) => Stage::Pass,
+        plan::Operator::Source(_) | plan::Operator::SharedTime => Stage::Pass,
         plan::Operator::Union => Stage::Union,
         plan::Operator::Filter { predicate } => Stage::Filter(predicate.clone()),
         plan::Operator::Project { exprs } => Stage::Project {
@@ -363,17 +422,16 @@ fn start(node: &plan::Node, max_keys: usize) -> Node {
         )))),
         plan::Operator::Sink(sink) => Stage::Sink(*sink),
     };
+    let meeting = match node.operator {
+        plan::Operator::SharedTime => Some(Meeting::of_lines()),
+        _ if node.inputs.len() > 1 => Some(Meeting::of_inputs(node.inputs.len())),
+        _ => None,
+    };
     Node {
         stage,
         consumers: SmallVec::new(),
-        inputs: SmallVec::from_elem(
-            Input {
-                watermark: EventTime::MIN,
-                idle: false,
-            },
-            node.inputs.len(),
-        ),
-        watermark: EventTime::MIN,
+        inputs: node.inputs.iter().map(|input| input.0).collect(),
+        meeting,
         fingerprint: node.fingerprint,
     }
 }
@@ -389,12 +447,15 @@ fn expression_error(error: &crate::expr::EvalError) -> Discard {
 struct Downstream<'a> {
     graph: &'a mut Graph,
     at: usize,
+    /// The line and the watermark of the rows.
+    progress: Progress,
     exit: &'a mut dyn Exit,
 }
 
 impl Emit for Downstream<'_> {
     fn row(&mut self, row: &[Value], lineage: Lineage) {
-        self.graph.forward(self.at, row, lineage, self.exit);
+        self.graph
+            .forward(self.at, row, lineage, self.progress, self.exit);
     }
 
     fn discard(&mut self, discard: Discard) {

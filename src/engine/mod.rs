@@ -10,12 +10,15 @@
 
 mod checkpoint;
 mod graph;
+mod key_times;
 mod ledger;
+mod meeting;
 mod outbox;
 mod output;
 mod pacing;
 mod routing;
 mod source;
+mod timelines;
 
 pub use checkpoint::{RestoreError, SealedEpoch, StateChange, Stored};
 pub use ledger::{Ledger, Verdict, publish_hash};
@@ -29,13 +32,15 @@ use std::sync::Arc;
 use compact_str::CompactString;
 
 use self::graph::Graph;
+use self::meeting::Step;
 use self::output::Output;
 use self::source::Source;
+use self::timelines::Timelines;
 use crate::codec::Message;
 use crate::ops::Discard;
 use crate::plan::{self, Plan, SourceConnector, SourceId};
 use crate::state::Encoder;
-use crate::types::{EventTime, Fingerprint};
+use crate::types::{EventTime, Fingerprint, Progress, Timeline};
 
 /// What time it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +107,7 @@ pub struct Engine {
     plan: Arc<Plan>,
     graph: Graph,
     sources: Vec<Source>,
+    timelines: Timelines,
     output: Output,
     ledgers: Vec<Ledger>,
     names: Vec<CompactString>,
@@ -131,6 +137,7 @@ impl Engine {
         Self {
             graph: Graph::new(&plan, options.max_keys),
             sources: sources.collect(),
+            timelines: Timelines::new(options.max_keys),
             output: Output::new(&plan, &options.connections),
             ledgers: options
                 .connections
@@ -301,21 +308,41 @@ impl Engine {
         dead_before: usize,
         clock: Clock,
     ) {
-        if self.sources[id].wakes() {
-            self.set_idle(id, false);
+        let source = &mut self.sources[id];
+        let node = source.node;
+        let Some(line) = source.line(row, &mut self.timelines) else {
+            let detail = format!(
+                "its key is new and limits.max_keys = {} keys have a watermark of their own",
+                self.timelines.count() - 1
+            );
+            let discard = Discard {
+                reason: "max_keys",
+                detail,
+            };
+            if node != usize::MAX {
+                let mut exit = self.output.during(&self.plan, Some(message), dead_before);
+                graph::Exit::discard(&mut exit, plan::NodeId(node), discard);
+            }
+            return;
+        };
+        if source.wakes(line) {
+            self.set_idle(id, line, false);
         }
         let source = &mut self.sources[id];
-        let (node, before) = (source.node, source.watermark);
-        let (lineage, watermark) = source.accept(row, &self.graph.context, clock.steady_micros);
+        let (lineage, step) = source.accept(row, line, &self.graph.context, clock.steady_micros);
         self.output.counters.rows_in += 1;
         if node == usize::MAX {
             return;
         }
         let mut exit = self.output.during(&self.plan, Some(message), dead_before);
-        self.graph.push(node, 0, row, lineage, &mut exit);
-        if watermark > before {
+        let before = Progress {
+            line,
+            watermark: step.from,
+        };
+        self.graph.push(node, 0, row, lineage, before, &mut exit);
+        if step.to > step.from {
             exit.message = None;
-            self.graph.advance(node, 0, watermark, &mut exit);
+            self.graph.advance(node, 0, step, &mut exit);
         }
     }
 
@@ -329,13 +356,53 @@ impl Engine {
         for id in 0..self.sources.len() {
             let tick = self.sources[id].tick(clock.steady_micros);
             if tick.fell_idle {
-                self.set_idle(id, true);
+                self.set_idle(id, Timeline::SHARED, true);
             }
-            if let Some(watermark) = tick.watermark {
-                self.advance(id, watermark);
+            if let Some(step) = tick.step {
+                self.advance(id, step);
             }
+            self.tick_keys(id, clock.steady_micros);
         }
         self.changed |= self.output.counters.rows_out > rows_before;
+    }
+
+    /// Lets time pass for the keys of a source that have their own.
+    fn tick_keys(&mut self, id: usize, steady_micros: u64) {
+        let node = self.sources[id].node;
+        if node == usize::MAX {
+            return;
+        }
+        while let Some(silent) = self.sources[id]
+            .keys
+            .as_mut()
+            .and_then(|keys| keys.next_silent(steady_micros))
+        {
+            let line = silent.line;
+            if silent.fell_idle {
+                self.set_idle(id, line, true);
+            }
+            // Only as far as something is due: what the key may still bring is not to be late for nothing.
+            while let Some(timer) = self.graph.next_timer(node, line) {
+                let Some(keys) = &mut self.sources[id].keys else {
+                    break;
+                };
+                if timer > silent.may_reach {
+                    keys.wait(&silent, timer);
+                    break;
+                }
+                if timer <= keys.reached(line) {
+                    // Another input holds it back, and will let it go.
+                    break;
+                }
+                let from = keys.advance(line, timer);
+                let to = timer;
+                self.advance(id, Step { line, from, to });
+            }
+        }
+        if let Some(reached) = self.sources[id].all_silent(steady_micros) {
+            let mut exit = self.output.during(&self.plan, None, 0);
+            self.graph.pass(node, reached, &mut exit);
+        }
     }
 
     /// When `tick` has something to do, on the clock that never jumps.
@@ -347,24 +414,36 @@ impl Engine {
     pub fn finish(&mut self) {
         self.changed = true;
         for id in 0..self.sources.len() {
-            self.advance(id, EventTime::MAX);
+            let source = &mut self.sources[id];
+            source.watermark = EventTime::MAX;
+            let to = EventTime::MAX;
+            let lines = match &source.keys {
+                Some(keys) => keys.seen(),
+                None => vec![Timeline::SHARED],
+            };
+            for line in lines {
+                let from = match &mut self.sources[id].keys {
+                    Some(keys) => keys.advance(line, to),
+                    None => EventTime::MIN,
+                };
+                self.advance(id, Step { line, from, to });
+            }
         }
     }
 
-    fn set_idle(&mut self, id: usize, idle: bool) {
+    fn set_idle(&mut self, id: usize, line: Timeline, idle: bool) {
         let node = self.sources[id].node;
         if node != usize::MAX {
             let mut exit = self.output.during(&self.plan, None, 0);
-            self.graph.set_idle(node, 0, idle, &mut exit);
+            self.graph.set_idle(node, 0, line, idle, &mut exit);
         }
     }
 
-    fn advance(&mut self, id: usize, watermark: EventTime) {
+    fn advance(&mut self, id: usize, step: Step) {
         let node = self.sources[id].node;
-        self.sources[id].watermark = watermark;
         if node != usize::MAX {
             let mut exit = self.output.during(&self.plan, None, 0);
-            self.graph.advance(node, 0, watermark, &mut exit);
+            self.graph.advance(node, 0, step, &mut exit);
         }
     }
 

@@ -7,7 +7,12 @@ use crate::codec::{self, Decoder, InputColumn, Message, Origin};
 use crate::expr::Context;
 use crate::ops::Discard;
 use crate::plan::{self, ColumnOrigin, Watermark};
-use crate::types::{EventTime, Fingerprint, Lineage, Row, Timespan, Value};
+use crate::state::key_bytes;
+use crate::types::{EventTime, Fingerprint, Lineage, Row, Timeline, Timespan, Value};
+
+use super::key_times::KeyTimes;
+use super::meeting::Step;
+use super::timelines::Timelines;
 
 /// A wall clock that says less than this has not been set since power came back (a Raspberry Pi has no battery).
 const CLOCK_UNSET_BEFORE: EventTime = EventTime::from_millis(1_735_689_600_000);
@@ -28,7 +33,11 @@ pub(super) struct Source {
     pub(super) accepted: u64,
     /// Lines of its file taken so far, rejected ones included, over all restarts.
     pub(super) lines: u64,
+    /// The watermark; where each key has its own, the greatest of them.
     pub(super) watermark: EventTime,
+    /// The watermarks of the keys, if each has its own.
+    pub(super) keys: Option<KeyTimes>,
+    key: Vec<u8>,
     /// When the last row came, on the clock that never jumps; and the watermark then.
     last_row: Option<(u64, EventTime)>,
     idle: bool,
@@ -63,6 +72,9 @@ impl Source {
             accepted: 0,
             lines: 0,
             watermark: EventTime::MIN,
+            keys: (!source.time_keys.is_empty())
+                .then(|| KeyTimes::new(source.time_keys.clone(), source.idle_timeout)),
+            key: Vec::new(),
             last_row: None,
             idle: false,
             idle_looked_at: 0,
@@ -101,35 +113,68 @@ impl Source {
         self.decoder.give_back(rows);
     }
 
-    /// Counts one row in; gives its lineage and the watermark after it.
+    /// The timeline of a row; `None` if its key is new and there is no room for one more.
+    pub(super) fn line(&mut self, row: &[Value], timelines: &mut Timelines) -> Option<Timeline> {
+        let Some(keys) = &self.keys else {
+            return Some(Timeline::SHARED);
+        };
+        let key: Row = keys.columns.iter().map(|at| row[*at].clone()).collect();
+        self.key.clear();
+        key_bytes(&key, &mut self.key);
+        timelines.of(&self.key)
+    }
+
+    /// Counts one row in; gives its lineage and the step of time behind it.
     pub(super) fn accept(
         &mut self,
         row: &[Value],
+        line: Timeline,
         context: &Context,
         steady_micros: u64,
-    ) -> (Lineage, EventTime) {
+    ) -> (Lineage, Step) {
         let lineage = Lineage::of_event(self.fingerprint, self.accepted);
         self.accepted += 1;
-        if let Some(rule) = &self.watermark_rule {
-            // An expression that fails gives no watermark, like one that is NULL; the row itself is sound.
-            if let Ok(Value::Timestamp(micros)) = rule.expr.eval(row, context) {
-                self.watermark = self.watermark.max(EventTime::from_micros(micros));
-            }
-        }
+        // An expression that fails gives no watermark, like one that is NULL; the row itself is sound.
+        let watermark = match self
+            .watermark_rule
+            .as_ref()
+            .map(|r| r.expr.eval(row, context))
+        {
+            Some(Ok(Value::Timestamp(micros))) => Some(EventTime::from_micros(micros)),
+            _ => None,
+        };
+        let before = self.watermark;
+        self.watermark = watermark.map_or(before, |watermark| watermark.max(before));
+        let (from, to) = match &mut self.keys {
+            Some(keys) => keys.row(line, watermark, steady_micros),
+            None => (before, self.watermark),
+        };
         self.last_row = Some((steady_micros, self.watermark));
-        (lineage, self.watermark)
+        (lineage, Step { line, from, to })
     }
 
-    /// Whether the source has become active with this row.
-    pub(super) fn wakes(&mut self) -> bool {
-        std::mem::take(&mut self.idle)
+    /// Whether a line has become active with this row.
+    pub(super) fn wakes(&mut self, line: Timeline) -> bool {
+        match &mut self.keys {
+            Some(keys) => keys.wakes(line),
+            None => std::mem::take(&mut self.idle),
+        }
+    }
+
+    /// What a line has reached.
+    pub(super) fn reached(&self, line: Timeline) -> EventTime {
+        match &self.keys {
+            Some(keys) => keys.reached(line),
+            None if line == Timeline::SHARED => self.watermark,
+            None => EventTime::MIN,
+        }
     }
 
     /// Lets time pass. A source that has been silent for its idle timeout no longer holds others back, and its own
     /// event time goes on at the pace of the clock that never jumps, so that the last windows close. A restart counts
     /// as a row: nobody knows how long the silence before it was.
     pub(super) fn tick(&mut self, steady_micros: u64) -> Tick {
-        let Some(timeout) = self.idle_timeout else {
+        let Some(timeout) = self.idle_timeout.filter(|_| self.keys.is_none()) else {
             return Tick::default();
         };
         let (since, then) = *self.last_row.get_or_insert((steady_micros, self.watermark));
@@ -140,19 +185,37 @@ impl Source {
         self.idle_looked_at = steady_micros;
         let fell_idle = !std::mem::replace(&mut self.idle, true);
         let reached = then.plus(silent);
-        let moved = then > EventTime::MIN && reached > self.watermark;
+        let from = self.watermark;
+        let moved = then > EventTime::MIN && reached > from;
         if moved {
             self.watermark = reached;
         }
         Tick {
             fell_idle,
-            watermark: moved.then_some(reached),
+            step: moved.then_some(Step {
+                line: Timeline::SHARED,
+                from,
+                to: reached,
+            }),
         }
+    }
+
+    /// If each key has its own time and all are silent: the time that the source as a whole may have reached.
+    pub(super) fn all_silent(&mut self, steady_micros: u64) -> Option<EventTime> {
+        let reached = self.keys.as_ref()?.all_silent(steady_micros)?;
+        self.idle_looked_at = steady_micros;
+        self.watermark = self.watermark.max(reached);
+        Some(reached)
     }
 
     /// When `tick` is worth calling again, on the clock that never jumps: at the timeout, then once a second.
     pub(super) fn tick_at(&self) -> Option<u64> {
         let timeout = self.idle_timeout?.as_micros().max(0) as u64;
+        if let Some(keys) = &self.keys {
+            let again = self.idle_looked_at.saturating_add(IDLE_STEP_MICROS);
+            let all_silent = keys.all_silent(again).map(|_| again);
+            return keys.next_check().into_iter().chain(all_silent).min();
+        }
         let Some((since, _)) = self.last_row else {
             return Some(0);
         };
@@ -167,8 +230,8 @@ impl Source {
 pub(super) struct Tick {
     /// It is idle from now on.
     pub(super) fell_idle: bool,
-    /// Its watermark, if it has moved.
-    pub(super) watermark: Option<EventTime>,
+    /// How its watermark has moved, if it has.
+    pub(super) step: Option<Step>,
 }
 
 fn check_time(

@@ -10,6 +10,7 @@
 
 mod accumulator;
 mod keyed;
+mod timers;
 mod unnest;
 mod window;
 
@@ -19,7 +20,7 @@ pub use window::{WindowAggregate, assign_windows};
 
 use crate::expr::Context;
 use crate::state::{Decoder, Encoder, StateError};
-use crate::types::{EventTime, Lineage, Value};
+use crate::types::{EventTime, Lineage, Progress, Timeline, Value};
 
 /// Where an operator puts what it makes.
 pub trait Emit {
@@ -40,19 +41,26 @@ pub struct Discard {
 }
 
 /// A stateful operator.
+///
+/// Its rows may be on several timelines ([`Timeline`]); then all rows of one key are on one, and what is late or due
+/// is decided on that one alone. An operator remembers no watermark: it is told with each row.
 pub trait Operator: Send {
-    /// Takes a row of input `input`.
+    /// Takes a row of input `input`, on the timeline and at the watermark `at`.
     fn process(
         &mut self,
         input: usize,
         row: &[Value],
         lineage: Lineage,
+        at: Progress,
         context: &Context,
         emit: &mut dyn Emit,
     );
 
-    /// Learns that no row before or at `watermark` is to come, except late ones. Never goes back.
-    fn advance(&mut self, watermark: EventTime, emit: &mut dyn Emit);
+    /// Learns that no row before or at the watermark is to come on its timeline, except late ones. Never goes back.
+    fn advance(&mut self, to: Progress, emit: &mut dyn Emit);
+
+    /// The least watermark of a timeline that will make `advance` do something; `None` if none will.
+    fn next_timer(&self, line: Timeline) -> Option<EventTime>;
 
     /// Writes what has changed since the last `seal`; false if nothing has.
     fn seal(&mut self, out: &mut Encoder) -> bool;
@@ -63,8 +71,8 @@ pub trait Operator: Send {
     /// Applies what `seal` or `snapshot` wrote, in the order it was written.
     fn restore(&mut self, from: &mut Decoder<'_>) -> Result<(), StateError>;
 
-    /// Goes on after `restore`, from the watermark of that time.
-    fn resume(&mut self, watermark: EventTime);
+    /// Goes on after `restore`, from the watermarks of that time.
+    fn resume(&mut self, watermark: &dyn Fn(Timeline) -> EventTime);
 
     /// How many keys have state.
     fn keys(&self) -> usize;

@@ -5,19 +5,18 @@
 //! instant, `end - 1 ms` (Flink's rule). A row is late when the last of its windows has fired; if only some have,
 //! it counts in the others. A key gets a row only for windows in which it has events.
 //!
-//! State per key: its open panes. What is due when is derived from them and not stored.
-
-use std::collections::BTreeMap;
+//! State per key: its open panes, and its timeline. What is due when is derived from them and not stored.
 
 use smallvec::SmallVec;
 
 use super::accumulator::{Accumulator, Arguments};
 use super::keyed::{KeyState, Keyed};
+use super::timers::Timers;
 use super::{Discard, Emit, Operator};
 use crate::expr::{Context, EvalError, Expr};
 use crate::plan::{Aggregate, AggregateFunction as Function, Window};
 use crate::state::{Decoder, Encoder, StateError, decode_key, key_bytes};
-use crate::types::{EventTime, Fingerprint, Lineage, Row, Timespan, Value};
+use crate::types::{EventTime, Fingerprint, Lineage, Progress, Row, Timeline, Timespan, Value};
 
 /// The windows `[start, end)` that `time` belongs to, earliest first. None for windows that come with the row.
 pub fn assign_windows(
@@ -99,9 +98,8 @@ pub struct WindowAggregate {
     by_arrival: bool,
     fingerprint: Fingerprint,
     state: Keyed<Panes>,
-    /// Which keys to look at when a window's end is reached. A key may be listed without being due.
-    due: BTreeMap<EventTime, Vec<u32>>,
-    watermark: EventTime,
+    /// Which keys have a window whose last instant is reached.
+    due: Timers,
     scratch: Scratch,
 }
 
@@ -116,7 +114,8 @@ struct Scratch {
 /// The open panes of one key, earliest first.
 #[derive(Debug, Default)]
 struct Panes {
-    panes: SmallVec<[Pane; 1]>,
+    open: SmallVec<[Pane; 1]>,
+    line: Timeline,
     /// The end of the next window this key is listed for, if it is.
     armed: Option<EventTime>,
 }
@@ -131,12 +130,13 @@ struct Pane {
 
 impl KeyState for Panes {
     fn is_empty(&self) -> bool {
-        self.panes.is_empty()
+        self.open.is_empty()
     }
 
     fn encode(&self, out: &mut Encoder) {
-        out.u64(self.panes.len() as u64);
-        for pane in &self.panes {
+        out.timeline(self.line);
+        out.u64(self.open.len() as u64);
+        for pane in &self.open {
             out.time(pane.start);
             out.span(pane.last_end.since(pane.start));
             for accumulator in &pane.accumulators {
@@ -171,8 +171,7 @@ impl WindowAggregate {
             by_arrival,
             fingerprint,
             state: Keyed::new(max_keys),
-            due: BTreeMap::new(),
-            watermark: EventTime::MIN,
+            due: Timers::default(),
             scratch: Scratch::default(),
         }
     }
@@ -204,35 +203,35 @@ impl WindowAggregate {
         }
     }
 
-    /// The end of the earliest window over a pane that has not fired.
-    fn next_end(&self, pane: &Pane) -> EventTime {
+    /// The end of the earliest window over a pane that has not fired at a watermark.
+    fn next_end(&self, pane: &Pane, watermark: EventTime) -> EventTime {
         let Some(grid) = &self.grid else {
             return pane.last_end;
         };
         let first = pane.start.plus(grid.slide);
-        if last_instant(first) > self.watermark {
+        if last_instant(first) > watermark {
             return first;
         }
         // Ends lie on the grid; the next one whose last instant is after the watermark.
-        let passed = self.watermark.plus(Timespan::MILLISECOND);
+        let passed = watermark.plus(Timespan::MILLISECOND);
         passed
             .align_down(grid.slide, grid.offset)
             .plus(grid.slide)
             .max(first)
     }
 
-    fn arm(&mut self, slot: u32) {
+    fn arm(&mut self, slot: u32, watermark: EventTime) {
         let panes = self.state.get(slot);
         // On a grid the earliest pane has the earliest end.
         let looked_at = if self.grid.is_some() { 1 } else { usize::MAX };
         let ends = panes
-            .panes
+            .open
             .iter()
             .take(looked_at)
-            .map(|pane| self.next_end(pane));
+            .map(|pane| self.next_end(pane, watermark));
         let Some(end) = ends.min() else { return };
         if panes.armed.is_none_or(|armed| end < armed) {
-            self.due.entry(end).or_default().push(slot);
+            self.due.set(panes.line, last_instant(end), slot);
             // Being listed is derived from the panes: it does not make the key dirty.
             self.state.annotate(slot).armed = Some(end);
         }
@@ -248,7 +247,7 @@ impl WindowAggregate {
                 let start = end.minus(grid.size);
                 let inside = |pane: &&Pane| pane.start >= start && pane.start < end;
                 let mut merged: Option<SmallVec<[Accumulator; 2]>> = None;
-                for pane in panes.panes.iter().filter(inside) {
+                for pane in panes.open.iter().filter(inside) {
                     match &mut merged {
                         None => merged = Some(pane.accumulators.clone()),
                         Some(merged) => {
@@ -266,7 +265,7 @@ impl WindowAggregate {
             None => {
                 let ending = |pane: &&Pane| pane.last_end == end;
                 let windows: SmallVec<[_; 1]> = panes
-                    .panes
+                    .open
                     .iter()
                     .filter(ending)
                     .map(|pane| (pane.start, pane.accumulators.clone()))
@@ -279,18 +278,18 @@ impl WindowAggregate {
         if self
             .state
             .get(slot)
-            .panes
+            .open
             .iter()
             .any(|pane| pane.last_end <= end)
         {
-            let panes = &mut self.state.change(slot).panes;
+            let panes = &mut self.state.change(slot).open;
             panes.retain(|pane| pane.last_end > end);
             if panes.is_empty() {
                 self.state.emptied();
             }
         }
         self.state.annotate(slot).armed = None;
-        self.arm(slot);
+        self.arm(slot, last_instant(end));
     }
 
     fn emit_window(
@@ -347,6 +346,7 @@ impl Operator for WindowAggregate {
         _input: usize,
         row: &[Value],
         _lineage: Lineage,
+        at: Progress,
         context: &Context,
         emit: &mut dyn Emit,
     ) {
@@ -358,11 +358,11 @@ impl Operator for WindowAggregate {
             });
             return;
         };
-        if last_instant(last_end) <= self.watermark {
+        if last_instant(last_end) <= at.watermark {
             let begin = self.grid.map_or(start, |grid| last_end.minus(grid.size));
             let detail = format!(
                 "late: its window [{begin}, {last_end}) closed when the watermark reached {}",
-                self.watermark
+                at.watermark
             );
             emit.discard(Discard {
                 reason: "late",
@@ -389,26 +389,28 @@ impl Operator for WindowAggregate {
             });
             return;
         };
-        let panes = &mut self.state.change(slot).panes;
+        let found = self.state.change(slot);
+        found.line = at.line;
+        let panes = &mut found.open;
         // The pane is nearly always the last one.
         let place = (start, last_end);
         let found = panes
             .iter()
             .rposition(|pane| (pane.start, pane.last_end) <= place);
-        let at = match found {
-            Some(at) if (panes[at].start, panes[at].last_end) == place => at,
+        let pane = match found {
+            Some(pane) if (panes[pane].start, panes[pane].last_end) == place => pane,
             other => {
-                let at = other.map_or(0, |before| before + 1);
+                let pane = other.map_or(0, |before| before + 1);
                 let accumulators = self.empty.clone();
                 panes.insert(
-                    at,
+                    pane,
                     Pane {
                         start,
                         last_end,
                         accumulators,
                     },
                 );
-                at
+                pane
             }
         };
         let arrival = if self.by_arrival {
@@ -419,30 +421,25 @@ impl Operator for WindowAggregate {
         } else {
             1
         };
-        let accumulators = &mut panes[at].accumulators;
+        let accumulators = &mut panes[pane].accumulators;
         let arguments = &self.scratch.arguments;
         arguments.update(&self.aggregates, accumulators, arrival);
-        self.arm(slot);
+        self.arm(slot, at.watermark);
     }
 
-    fn advance(&mut self, watermark: EventTime, emit: &mut dyn Emit) {
-        if watermark <= self.watermark {
-            return;
-        }
-        while let Some(entry) = self.due.first_entry() {
-            let end = *entry.key();
-            if last_instant(end) > watermark {
-                break;
-            }
-            let mut slots = entry.remove();
+    fn advance(&mut self, to: Progress, emit: &mut dyn Emit) {
+        // Fired one window after the other, so that a key's windows come in order.
+        while let Some((instant, mut slots)) = self.due.take(to) {
             slots.sort_unstable_by(|a, b| self.state.key(*a).cmp(self.state.key(*b)));
-            // Fired one window after the other, so that a key's windows come in order.
-            self.watermark = last_instant(end);
+            let end = instant.plus(Timespan::MILLISECOND);
             for slot in slots {
                 self.fire(end, slot, emit);
             }
         }
-        self.watermark = watermark;
+    }
+
+    fn next_timer(&self, line: Timeline) -> Option<EventTime> {
+        self.due.next(line)
     }
 
     fn seal(&mut self, out: &mut Encoder) -> bool {
@@ -456,13 +453,16 @@ impl Operator for WindowAggregate {
     fn restore(&mut self, from: &mut Decoder<'_>) -> Result<(), StateError> {
         let aggregates = &self.aggregates;
         self.state.restore(from, |from| {
-            let mut panes = Panes::default();
+            let mut panes = Panes {
+                line: from.timeline(usize::MAX)?,
+                ..Panes::default()
+            };
             for _ in 0..from.u64()? {
                 let start = from.time()?;
                 let last_end = start.plus(from.span()?);
                 let accumulators = aggregates.iter().map(|one| Accumulator::decode(one, from));
                 let accumulators = accumulators.collect::<Result<_, _>>()?;
-                panes.panes.push(Pane {
+                panes.open.push(Pane {
                     start,
                     last_end,
                     accumulators,
@@ -472,14 +472,15 @@ impl Operator for WindowAggregate {
         })
     }
 
-    fn resume(&mut self, watermark: EventTime) {
-        self.watermark = watermark;
+    fn resume(&mut self, watermark: &dyn Fn(Timeline) -> EventTime) {
         self.due.clear();
         let mut slots: Vec<u32> = self.state.live().collect();
         slots.sort_unstable();
         for slot in slots {
-            self.state.annotate(slot).armed = None;
-            self.arm(slot);
+            let found = self.state.annotate(slot);
+            found.armed = None;
+            let reached = watermark(found.line);
+            self.arm(slot, reached);
         }
     }
 

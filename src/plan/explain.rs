@@ -134,6 +134,7 @@ impl Explainer<'_> {
                 )
             }
             Operator::Union => "union".to_owned(),
+            Operator::SharedTime => "wait for the slowest key".to_owned(),
             Operator::Sink(id) => sink_title(&self.plan.sinks[id.0]),
         }
     }

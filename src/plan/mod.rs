@@ -65,6 +65,8 @@ pub struct Source {
     pub max_future: Option<Timespan>,
     /// After this much processing time without a row the source no longer holds time back.
     pub idle_timeout: Option<Timespan>,
+    /// The columns that make the key, if each key has a watermark of its own; else empty.
+    pub time_keys: Vec<usize>,
     /// Identity of the definition.
     pub fingerprint: Fingerprint,
 }
@@ -189,6 +191,9 @@ pub enum Operator {
     },
     /// Gives the rows of all inputs as they come.
     Union,
+    /// Gives the rows as they come, and puts the timelines of all keys together: from here on there is one watermark,
+    /// the least of those of the keys that are not idle.
+    SharedTime,
     /// Hands rows to a sink.
     Sink(SinkId),
 }

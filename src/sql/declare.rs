@@ -47,6 +47,7 @@ impl Planner<'_> {
         let has_watermark = watermark.is_some();
         let max_future = self.timespan(table, "scan.watermark.max-future", Some(MAX_FUTURE));
         let idle_timeout = self.timespan(table, "scan.watermark.idle-timeout", None);
+        let time_keys = self.time_keys(table, &scope, has_watermark);
         let Some(connector) = connector.filter(|_| self.problems.len() == before) else {
             return Err(Failed);
         };
@@ -60,6 +61,7 @@ impl Planner<'_> {
             &format,
             &columns,
             watermark.as_ref(),
+            &time_keys,
         ));
         let name = CompactString::from(&table.name.value);
         let source = Source {
@@ -71,6 +73,7 @@ impl Planner<'_> {
             watermark,
             max_future: max_future.filter(|_| has_watermark),
             idle_timeout,
+            time_keys,
             fingerprint,
         };
         let node = self.graph.add_source(source, schema.clone());
@@ -452,6 +455,45 @@ impl Planner<'_> {
         })
     }
 
+    /// The columns of `scan.watermark.per-key`.
+    fn time_keys(&mut self, table: &TableDef, scope: &Scope, has_watermark: bool) -> Vec<usize> {
+        let Some(option) = self.option(table, "scan.watermark.per-key") else {
+            return Vec::new();
+        };
+        if !has_watermark {
+            self.report(at_value(
+                option,
+                "each key cannot have a watermark of its own: the table declares none".to_owned(),
+                Some("add WATERMARK FOR ts AS ts - INTERVAL '5' SECOND"),
+            ));
+            return Vec::new();
+        }
+        let mut columns = Vec::new();
+        for name in option.value.split(',').map(str::trim) {
+            match scope.schema().position(name) {
+                Some(at) if matches!(scope.columns[at].column.ty, Type::Map(..)) => {
+                    self.report(at_value(
+                        option,
+                        format!("{name} is a MAP, which cannot be a key"),
+                        Some("add a column with one of its values: device AS m['device']"),
+                    ));
+                }
+                Some(at) if !columns.contains(&at) => columns.push(at),
+                Some(_) => {}
+                None => {
+                    let known = scope.columns.iter().map(|c| c.column.name.as_str());
+                    let hint = match crate::plan::nearest(name, known) {
+                        Some(near) => format!("did you mean {near}?"),
+                        None => "name columns of the table: 'device' or 'site, device'".to_owned(),
+                    };
+                    let message = format!("the table has no column {name}");
+                    self.report(at_value(option, message, Some(&hint)));
+                }
+            }
+        }
+        columns
+    }
+
     fn refuse_twin_columns(&mut self, table: &TableDef) {
         for (i, column) in table.columns.iter().enumerate() {
             if table.columns[..i]
@@ -529,6 +571,7 @@ fn source_text(
     format: &Format,
     columns: &[SourceColumn],
     watermark: Option<&Watermark>,
+    time_keys: &[usize],
 ) -> String {
     let mut text = match connector {
         SourceConnector::Mqtt {
@@ -550,6 +593,9 @@ fn source_text(
     }
     if let Some(Watermark { column, expr }) = watermark {
         let _ = write!(text, " watermark #{column} {expr}");
+    }
+    if !time_keys.is_empty() {
+        let _ = write!(text, " per key {time_keys:?}");
     }
     text
 }

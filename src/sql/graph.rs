@@ -176,6 +176,7 @@ impl Graph {
                 text
             }
             Operator::Union => "union".to_owned(),
+            Operator::SharedTime => "shared time".to_owned(),
             Operator::Sink(id) => format!("sink {}", self.plan.sinks[id.0].fingerprint),
         };
         for input in inputs {

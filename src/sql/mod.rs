@@ -9,6 +9,7 @@
 //! by name and never ignored; arbitrary text does not panic. The order of statements and files does not matter.
 
 mod aggregate;
+mod align;
 mod call;
 mod convert;
 mod cursor;
@@ -141,7 +142,7 @@ fn compiled(planner: Planner<'_>, before: Vec<Diagnostic>, files: &[(String, Str
     in_order(files, &mut problems);
     in_order(files, &mut warnings);
     if problems.is_empty() {
-        Ok((graph.finish(), warnings))
+        Ok((align::align(graph.finish()), warnings))
     } else {
         Err(problems)
     }

@@ -9,7 +9,7 @@ use super::planner::Planner;
 use super::table::{OptionDef, TableDef};
 
 /// All options, and whether they matter for a table that is read or written.
-const KNOWN: [(&str, Use); 15] = [
+const KNOWN: [(&str, Use); 16] = [
     ("connector", Use::Both),
     ("format", Use::Both),
     ("topic", Use::Both),
@@ -25,6 +25,7 @@ const KNOWN: [(&str, Use); 15] = [
     ("json.id-field", Use::Written),
     ("scan.watermark.idle-timeout", Use::Read),
     ("scan.watermark.max-future", Use::Read),
+    ("scan.watermark.per-key", Use::Read),
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use super::encode::{
     TIME, TIMESTAMP, TRUE,
 };
 use super::{MAX_DEPTH, StateError};
-use crate::types::{EventTime, Fingerprint, Lineage, Timespan, Value};
+use crate::types::{EventTime, Fingerprint, Lineage, Timeline, Timespan, Value};
 
 /// How many values are allocated on the word of a count alone; the rest as they are read.
 const TRUSTED_COUNT: usize = 256;
@@ -115,6 +115,15 @@ impl<'a> Decoder<'a> {
     /// A span.
     pub fn span(&mut self) -> Result<Timespan, StateError> {
         self.i64().map(Timespan::from_micros)
+    }
+
+    /// A timeline, one of the first `lines`.
+    pub fn timeline(&mut self, lines: usize) -> Result<Timeline, StateError> {
+        let number = u32::try_from(self.u64()?).ok();
+        number
+            .filter(|number| (*number as usize) < lines)
+            .map(Timeline)
+            .ok_or(StateError::Invalid { what: "timeline" })
     }
 
     /// 8 bytes.

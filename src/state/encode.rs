@@ -2,7 +2,7 @@
 
 use rust_decimal::Decimal;
 
-use crate::types::{EventTime, Fingerprint, Lineage, Timespan, Value};
+use crate::types::{EventTime, Fingerprint, Lineage, Timeline, Timespan, Value};
 
 pub(super) const NULL: u8 = 0;
 pub(super) const FALSE: u8 = 1;
@@ -109,6 +109,11 @@ impl Encoder {
     /// A span: microseconds as [`i64`](Self::i64).
     pub fn span(&mut self, value: Timespan) {
         self.i64(value.as_micros());
+    }
+
+    /// A timeline: its number as [`u64`](Self::u64).
+    pub fn timeline(&mut self, value: Timeline) {
+        self.u64(u64::from(value.0));
     }
 
     /// 8 bytes, little-endian (a hash gains nothing from a varint).

@@ -9,5 +9,5 @@ mod value;
 
 pub use id::{Fingerprint, Lineage};
 pub use schema::{Column, Schema};
-pub use time::{EventTime, Timespan};
+pub use time::{EventTime, Progress, Timeline, Timespan};
 pub use value::{Field, Row, Type, Value};

@@ -102,6 +102,24 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
     (yoe + era * 400 + i64::from(month <= 2), month, day)
 }
 
+/// A line of event time. Usually all rows share one; a table with a watermark for each key has one for each key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Timeline(pub u32);
+
+impl Timeline {
+    /// The one that rows are on where no table says otherwise.
+    pub const SHARED: Self = Self(0);
+}
+
+/// How far event time has come on a timeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Which line.
+    pub line: Timeline,
+    /// No row at or before this is to come on it, except late ones.
+    pub watermark: EventTime,
+}
+
 /// A length of time in microseconds; may be negative.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timespan(i64);

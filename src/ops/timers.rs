@@ -1,0 +1,38 @@
+//! Which keys to look at when a watermark is reached.
+//!
+//! Timers are derived from the state and never stored: an operator sets them again after a restart. A key may be
+//! listed without being due; whoever takes a timer asks the state what is to be done.
+
+use std::collections::BTreeMap;
+
+use crate::types::{EventTime, Progress, Timeline};
+
+/// The timers of an operator: per timeline, by the watermark at which they are due.
+#[derive(Debug, Default)]
+pub(super) struct Timers {
+    due: BTreeMap<(Timeline, EventTime), Vec<u32>>,
+}
+
+impl Timers {
+    /// Has `slot` looked at when the watermark of `line` reaches `at`.
+    pub(super) fn set(&mut self, line: Timeline, at: EventTime, slot: u32) {
+        self.due.entry((line, at)).or_default().push(slot);
+    }
+
+    /// The earliest time that `to` has reached, and who is listed for it.
+    pub(super) fn take(&mut self, to: Progress) -> Option<(EventTime, Vec<u32>)> {
+        let at = self.next(to.line).filter(|at| *at <= to.watermark)?;
+        self.due.remove(&(to.line, at)).map(|slots| (at, slots))
+    }
+
+    /// The earliest time on a line.
+    pub(super) fn next(&self, line: Timeline) -> Option<EventTime> {
+        let all = (line, EventTime::MIN)..=(line, EventTime::MAX);
+        self.due.range(all).next().map(|((_, at), _)| *at)
+    }
+
+    /// Forgets all.
+    pub(super) fn clear(&mut self) {
+        self.due.clear();
+    }
+}
