@@ -10,6 +10,7 @@ use crate::expr::{Expr, ResolveError, Typed};
 use crate::plan::Aggregate;
 use crate::types::Type;
 
+use super::grouping_sets::Sets;
 use super::scope::{Role, Scope};
 
 pub(super) use call::convert;
@@ -18,8 +19,10 @@ pub(super) use known::is_aggregate;
 /// The keys and aggregates of a query. The row behind it: keys, aggregates, window start, end and time.
 #[derive(Debug)]
 pub(super) struct Grouping {
-    /// The keys beside the window.
+    /// The keys beside the window; with grouping sets the last is the set's number.
     pub(super) keys: Vec<Typed>,
+    /// The grouping sets, if there are several.
+    sets: Option<Sets>,
     /// What is aggregated, as it is found in SELECT and HAVING.
     pub(super) aggregates: Vec<Aggregate>,
     /// The columns of the input that are the window's start, end and time.
@@ -37,7 +40,10 @@ pub(super) struct Grouping {
 const WINDOW_BASE: usize = 1 << 32;
 
 impl Grouping {
-    pub(super) fn new(keys: Vec<Typed>, scope: &Scope) -> Self {
+    /// `sets` come with their number in the row, which becomes one more key.
+    pub(super) fn new(mut keys: Vec<Typed>, sets: Option<(Sets, Typed)>, scope: &Scope) -> Self {
+        let (sets, number) = sets.unzip();
+        keys.extend(number);
         let position = |role| scope.position_of(role);
         let window = [
             position(Role::Start),
@@ -51,6 +57,7 @@ impl Grouping {
         });
         Self {
             keys,
+            sets,
             aggregates: Vec::new(),
             window,
             window_types,
@@ -66,12 +73,33 @@ impl Grouping {
             let ty = self.window_types[which].clone();
             return Some(Typed::new(Expr::Column(self.offset + which), ty, false));
         }
-        let position = self.keys.iter().position(|key| key.expr == value.expr)?;
+        let position = self.position_of(value)?;
+        let absent = |sets: &Sets| !sets.all_have(position);
         Some(Typed::new(
             Expr::Column(position),
             value.ty.clone(),
-            value.nullable,
+            value.nullable || self.sets.as_ref().is_some_and(absent),
         ))
+    }
+
+    /// The position of a value among the keys.
+    pub(super) fn position_of(&self, value: &Typed) -> Option<usize> {
+        self.keys.iter().position(|key| key.expr == value.expr)
+    }
+
+    /// The grouping sets, and the column behind the GROUP BY that has a row's number of them.
+    pub(super) fn sets(&self) -> Option<(&Sets, Typed)> {
+        let number = Expr::Column(self.keys.len().checked_sub(1)?);
+        let number = Typed::new(number, Type::Int, false);
+        self.sets.as_ref().map(|sets| (sets, number))
+    }
+
+    /// With every key NULL in the sets that do not have it.
+    pub(super) fn split(mut self) -> Result<Self, ResolveError> {
+        if let Some(sets) = &self.sets {
+            self.keys = sets.keys(self.keys)?;
+        }
+        Ok(self)
     }
 
     /// What a column of the row behind the GROUP BY is of the window, and whether it carries time.
