@@ -317,13 +317,10 @@ impl WindowAggregate {
         for (accumulator, aggregate) in accumulators.iter().zip(&self.aggregates) {
             match accumulator.result(aggregate, Some(end)) {
                 Ok(value) => output.push(value),
-                Err(error) => {
+                Err(Discard { reason, detail }) => {
                     let key = key_text(&output[..self.keys.len()]);
-                    let detail = format!("window [{start}, {end}) of key {key}: {error}");
-                    emit.discard(Discard {
-                        reason: "expression_error",
-                        detail,
-                    });
+                    let detail = format!("window [{start}, {end}) of key {key}: {detail}");
+                    emit.discard(Discard { reason, detail });
                     return;
                 }
             }

@@ -76,15 +76,6 @@ impl Aggregate {
             },
             self.ty
         );
-        if matches!(self.argument_types.first(), Some(Type::Decimal { .. }))
-            && matches!(
-                self.function,
-                AggregateFunction::Sum | AggregateFunction::Avg
-            )
-        {
-            // Its state was a DECIMAL once.
-            text.push_str(" by digits");
-        }
         for parameter in &self.parameters {
             // Writing to a string cannot fail.
             let _ = write!(text, " with {}", Expr::Literal(parameter.clone()));

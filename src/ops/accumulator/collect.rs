@@ -7,7 +7,8 @@
 use foldhash::fast::FixedState;
 use indexmap::IndexMap;
 
-use super::{Failure, MAX_BYTES, MAX_VALUES};
+use super::failure::Failure;
+use super::{MAX_BYTES, MAX_VALUES};
 use crate::state::{Decoder, Encoder, StateError, decode_key, key_bytes};
 use crate::types::{Type, Value};
 

@@ -6,7 +6,7 @@
 
 use rust_decimal::Decimal;
 
-use super::Failure;
+use super::failure::Failure;
 use super::moments::Spread;
 use crate::plan::{Aggregate, AggregateFunction};
 use crate::state::{Decoder, Encoder, StateError};

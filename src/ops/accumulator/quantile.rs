@@ -11,7 +11,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Failure, MAX_VALUES};
+use super::MAX_VALUES;
+use super::failure::Failure;
 use crate::state::{Decoder, Encoder, StateError};
 use crate::types::Value;
 

@@ -8,7 +8,7 @@
 //! Samples may come out of order: the latest [`MAX_OPEN`] or fewer are kept, sorted, and what is before them is one area.
 //! A sample that belongs into that area is an error of the result, never a silent shift.
 
-use super::Failure;
+use super::failure::Failure;
 use crate::state::{Decoder, Encoder, StateError};
 use crate::types::{EventTime, Value};
 
