@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rumqttc::{
-    AsyncClient, Event, Packet, PubAckReason, PublishNoticeError, PublishOptions,
-    PublishProperties, PublishResult, QoS,
+    AsyncClient, ConnectionError, Event, Packet, PubAckReason, PublishNoticeError, PublishOptions,
+    PublishProperties, PublishResult, QoS, StateError,
 };
 use tokio::sync::mpsc;
 use tracing::{info, warn};
@@ -110,6 +110,7 @@ impl Forward {
             stopping: stopping.clone(),
             attempt: 0,
             declined: None,
+            careful: 0,
             delivered: false,
         };
         Self {
@@ -150,12 +151,34 @@ struct Connection {
     attempt: u64,
     /// The row that the broker declined last, and how many times in a row.
     declined: Option<(u64, u32)>,
+    /// So many rows are still sent one at a time: one of them was answered with what cannot be read, and that answer
+    /// does not say which.
+    careful: usize,
     /// Whether the broker took a row on the connection that ended last.
     delivered: bool,
 }
 
 /// A row that the broker declines so often without a reason that could pass is refused.
 const DECLINED_LIMIT: u32 = 5;
+
+/// How a network connection ended.
+struct End {
+    reason: String,
+    /// Whether it had been up.
+    connected: bool,
+    /// Whether the broker sent what is not MQTT as the client knows it.
+    unreadable: bool,
+}
+
+impl End {
+    fn while_connected(reason: String) -> Self {
+        Self {
+            reason,
+            connected: true,
+            unreadable: false,
+        }
+    }
+}
 
 /// A row that was sent, until the broker's answer.
 struct Sent {
@@ -173,7 +196,15 @@ impl Connection {
         while !self.stopping.load(Ordering::Relaxed) {
             self.attempt += 1;
             let since = tokio::time::Instant::now();
-            let (reason, connected) = self.connect_and_send().await;
+            let mut waiting = VecDeque::new();
+            let End {
+                reason,
+                connected,
+                unreadable,
+            } = self.connect_and_send(&mut waiting).await;
+            if unreadable && !self.suspect(waiting) {
+                return;
+            }
             if self.stopping.load(Ordering::Relaxed) {
                 return;
             }
@@ -198,7 +229,7 @@ impl Connection {
     }
 
     /// One network connection from its beginning to its end.
-    async fn connect_and_send(&mut self) -> (String, bool) {
+    async fn connect_and_send(&mut self, waiting: &mut VecDeque<Sent>) -> End {
         let mut mqtt = self.options.endpoint.options(&self.options.client_id);
         mqtt.set_clean_start(true);
         mqtt.set_outgoing_inflight_upper_limit(self.options.in_flight);
@@ -215,17 +246,31 @@ impl Connection {
                         let _ = up.send(limit).await;
                     }
                     Ok(Event::Incoming(Packet::Disconnect(disconnect))) => {
-                        return format!("the broker says {:?}", disconnect.reason_code);
+                        let reason = format!("the broker says {:?}", disconnect.reason_code);
+                        return (reason, false);
                     }
                     Ok(_) => {}
-                    Err(error) => return error.to_string(),
+                    Err(error) => {
+                        let unreadable = matches!(
+                            error,
+                            ConnectionError::MqttState(StateError::Deserialization(_))
+                        );
+                        return (error.to_string(), unreadable);
+                    }
                 }
             }
         });
         let max_packet_bytes = tokio::select! {
             // The channel also ends with an attempt that fails: that is no connection, and `poll` knows why.
             Some(limit) = is_up.recv() => limit,
-            ended = &mut poll => return (ended.unwrap_or_else(|error| error.to_string()), false),
+            ended = &mut poll => {
+                let (reason, _) = ended.unwrap_or_else(|error| (error.to_string(), false));
+                return End {
+                    reason,
+                    connected: false,
+                    unreadable: false,
+                };
+            }
         };
         info!(connection = %self.options.name, "connected upstream");
         let (connection, attempt) = (self.options.connection, self.attempt);
@@ -236,11 +281,17 @@ impl Connection {
         };
         if self.events.send(up).is_err() {
             poll.abort();
-            return ("shutting down".to_owned(), true);
+            return End::while_connected("shutting down".to_owned());
         }
-        let reason = tokio::select! {
-            reason = self.send(&client) => reason,
-            ended = &mut poll => ended.unwrap_or_else(|error| error.to_string()),
+        let end = tokio::select! {
+            reason = self.send(&client, waiting) => End::while_connected(reason),
+            ended = &mut poll => {
+                let (reason, unreadable) = ended.unwrap_or_else(|error| (error.to_string(), false));
+                End {
+                    unreadable,
+                    ..End::while_connected(reason)
+                }
+            }
         };
         // Taking leave lets the broker forget us at once; if there is no room for it, closing does.
         let _ = client.try_disconnect_now();
@@ -251,17 +302,48 @@ impl Connection {
         {
             poll.abort();
         }
-        (reason, true)
+        end
+    }
+
+    /// The broker's answer to one of the rows that wait cannot be read. One row alone that is answered so again and
+    /// again is refused: it would keep all behind it waiting for ever. False if nobody listens any more.
+    fn suspect(&mut self, mut waiting: VecDeque<Sent>) -> bool {
+        self.careful = self.careful.max(waiting.len());
+        let (Some(sent), true) = (waiting.pop_front(), waiting.is_empty()) else {
+            return true;
+        };
+        let times = self.declined_again(sent.number);
+        if times < DECLINED_LIMIT {
+            return true;
+        }
+        let event = ForwardEvent::Refused {
+            connection: self.options.connection,
+            number: sent.number,
+            topic: sent.topic,
+            payload: sent.payload,
+            reason: format!("the broker's answer cannot be read, {times} times"),
+        };
+        self.events.send(event).is_ok()
+    }
+
+    /// Counts that a row was declined; gives how many times in a row it has been.
+    fn declined_again(&mut self, number: u64) -> u32 {
+        let before = self.declined.filter(|(row, _)| *row == number);
+        let times = before.map_or(1, |(_, times)| times + 1);
+        self.declined = Some((number, times));
+        times
     }
 
     /// Publishes what is handed over and reports what is confirmed, in order, until no more can be.
-    async fn send(&mut self, client: &AsyncClient) -> String {
-        let mut waiting: VecDeque<Sent> = VecDeque::new();
-        let window = usize::from(self.options.in_flight);
+    async fn send(&mut self, client: &AsyncClient, waiting: &mut VecDeque<Sent>) -> String {
         loop {
+            let window = match self.careful {
+                0 => usize::from(self.options.in_flight),
+                _ => 1,
+            };
             tokio::select! {
                 biased;
-                answer = front(&mut waiting), if !waiting.is_empty() => {
+                answer = front(waiting), if !waiting.is_empty() => {
                     let Some(sent) = waiting.pop_front() else { continue };
                     if let Err(reason) = self.answered(sent, answer) {
                         return reason;
@@ -318,9 +400,7 @@ impl Connection {
                 PubAckReason::UnspecifiedError
                 | PubAckReason::ImplementationSpecificError
                 | PubAckReason::PacketIdentifierInUse => {
-                    let before = self.declined.filter(|(row, _)| *row == number);
-                    let times = before.map_or(1, |(_, times)| times + 1);
-                    self.declined = Some((number, times));
+                    let times = self.declined_again(number);
                     if times < DECLINED_LIMIT {
                         return Err(format!(
                             "upstream does not take {topic} now: {:?}",
@@ -337,6 +417,7 @@ impl Connection {
             Err(error) => return Err(error.to_string()),
         };
         self.delivered |= matches!(event, ForwardEvent::Delivered { .. });
+        self.careful = self.careful.saturating_sub(1);
         self.events
             .send(event)
             .map_err(|_| "shutting down".to_owned())

@@ -1,17 +1,60 @@
-//! From the engine's words to the store's: what an epoch is on disk, and a dead letter on its way back.
+//! Between the engine's words and the store's: what an epoch is on disk, how an engine goes on from what a store
+//! holds, and a dead letter on its way back. No I/O: the simulation of power cuts goes through the same code.
+
+use std::sync::Arc;
 
 use compact_str::ToCompactString as _;
 
-use super::Settings;
 use crate::codec::Message;
-use crate::engine::{self, Clock, Engine, SealedEpoch, StateChange};
-use crate::plan::SourceId;
-use crate::store::{DeadLetter, EpochCommit, OutboxChunk, StateWrite};
+use crate::engine::{
+    self, Clock, Engine, EngineOptions, RestoreError, SealedEpoch, StateChange, Stored,
+};
+use crate::plan::{Plan, SourceId};
+use crate::store::{DeadLetter, EpochCommit, OutboxChunk, OutboxIndex, Recovered, StateWrite};
 use crate::types::EventTime;
 
-/// The transaction of an epoch.
-pub(super) fn epoch_commit(
-    settings: &Settings,
+/// An engine that goes on from what the store holds. Queries named in `reset` lose state that does not fit them any
+/// more.
+///
+/// Beside it come the chunks of the outbox that belong to connections which are not among the options: they stay in
+/// the store until somebody configures those again.
+pub fn resume(
+    plan: Arc<Plan>,
+    options: &EngineOptions,
+    recovered: Recovered,
+    reset: &[String],
+) -> Result<(Engine, Vec<OutboxIndex>), RestoreError> {
+    let mut engine = Engine::new(plan, options);
+    if let Some(meta) = &recovered.meta {
+        let deltas = recovered.deltas.into_iter();
+        let deltas: Vec<Vec<u8>> = deltas.map(|(_, delta)| delta).collect();
+        let stored = Stored {
+            epoch: recovered.epoch,
+            meta,
+            base: &recovered.base,
+            deltas: &deltas,
+        };
+        engine.restore(&stored, reset)?;
+    }
+    let mut homeless = Vec::new();
+    for chunk in recovered.outbox {
+        let mut connections = options.connections.iter();
+        match connections.position(|c| c.name == chunk.connection) {
+            Some(connection) => engine.outbox(connection).restore(
+                chunk.first_number,
+                chunk.rows,
+                chunk.len_bytes,
+                chunk.appended_at_micros,
+            ),
+            None => homeless.push(chunk),
+        }
+    }
+    Ok((engine, homeless))
+}
+
+/// The transaction of an epoch of an engine with these options.
+pub fn epoch_commit(
+    options: &EngineOptions,
     sealed: SealedEpoch,
     dead_remove: Vec<u64>,
 ) -> EpochCommit {
@@ -28,7 +71,7 @@ pub(super) fn epoch_commit(
         ..EpochCommit::default()
     };
     let changes = sealed.outbox_append.into_iter().zip(sealed.outbox_remove);
-    for ((append, remove), connection) in changes.zip(&settings.connections) {
+    for ((append, remove), connection) in changes.zip(&options.connections) {
         let name = connection.name.to_compact_string();
         commit
             .outbox_remove

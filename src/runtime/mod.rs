@@ -5,7 +5,7 @@
 //! thread would cost more than that.
 
 mod clock;
-mod commit;
+pub mod commit;
 mod committer;
 mod control;
 mod driver;
@@ -28,7 +28,7 @@ use tracing::{info, warn};
 
 use self::driver::Driver;
 use crate::engine::{
-    ConnectionOptions, Engine, EngineOptions, LEAST_FOLD_BYTES, OutboxLimits, RestoreError, Stored,
+    ConnectionOptions, Engine, EngineOptions, LEAST_FOLD_BYTES, OutboxLimits, RestoreError,
     subscription_id,
 };
 use crate::mqtt::{Endpoint, ForwardOptions, SourceOptions, Subscription};
@@ -225,39 +225,14 @@ fn restore(
 ) -> Result<(Engine, Store), RunError> {
     let (store, recovered) = Store::open(&settings.state_dir, &settings.store)?;
     report(&recovered);
-    let mut engine = Engine::new(plan, &settings.engine_options());
-    if let Some(meta) = &recovered.meta {
-        let deltas: Vec<Vec<u8>> = recovered
-            .deltas
-            .into_iter()
-            .map(|(_, bytes)| bytes)
-            .collect();
-        let stored = Stored {
-            epoch: recovered.epoch,
-            meta,
-            base: &recovered.base,
-            deltas: &deltas,
-        };
-        engine.restore(&stored, reset)?;
-    }
-    for chunk in &recovered.outbox {
-        match settings
-            .connections
-            .iter()
-            .position(|c| c.name == chunk.connection.as_str())
-        {
-            Some(at) => engine.outbox(at).restore(
-                chunk.first_number,
-                chunk.rows,
-                chunk.len_bytes,
-                chunk.appended_at_micros,
-            ),
-            None => warn!(
-                connection = %chunk.connection,
-                rows = chunk.rows,
-                "the outbox holds events for a connection that is not configured any more; they stay until it is"
-            ),
-        }
+    let options = settings.engine_options();
+    let (engine, homeless) = commit::resume(plan, &options, recovered, reset)?;
+    for chunk in homeless {
+        warn!(
+            connection = %chunk.connection,
+            rows = chunk.rows,
+            "the outbox holds events for a connection that is not configured any more; they stay until it is"
+        );
     }
     Ok((engine, store))
 }
@@ -297,7 +272,11 @@ pub async fn run(
     let (mut engine, mut store) = restore(plan, &settings, reset)?;
     if files::settle(&engine)? {
         let sealed = engine.seal(SystemClock::start().now());
-        store.commit(&commit::epoch_commit(&settings, sealed, Vec::new()))?;
+        store.commit(&commit::epoch_commit(
+            &settings.engine_options(),
+            sealed,
+            Vec::new(),
+        ))?;
         engine.committed();
     }
     let path = socket_path(&settings.state_dir);

@@ -42,7 +42,7 @@ pub fn reset_state(
 ) -> Result<u64, RunError> {
     let (mut engine, mut store) = restore(plan, settings, names)?;
     let sealed = engine.seal(SystemClock::start().now());
-    let commit = epoch_commit(settings, sealed, Vec::new());
+    let commit = epoch_commit(&settings.engine_options(), sealed, Vec::new());
     store.commit(&commit)?;
     Ok(commit.epoch)
 }

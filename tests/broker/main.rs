@@ -29,4 +29,5 @@ mod kills;
 mod networks;
 mod shutdown;
 mod throughput;
+mod upstream_answers;
 mod upstream_outages;

@@ -9,8 +9,9 @@ use crate::headwater::{Deployment, Headwater, Setup};
 use crate::waiting::{settled, wait_until};
 
 const PATIENCE: Duration = Duration::from_secs(120);
-/// How long upstream is gone at the least.
-const OUTAGE: Duration = Duration::from_secs(20);
+/// How long upstream is gone at the least, in the long outage and in the others.
+const LONG: Duration = Duration::from_secs(60);
+const SHORT: Duration = Duration::from_secs(10);
 const MIB: u64 = 1 << 20;
 
 /// Two brokers with a collector on each, and headwater between them; upstream is stopped.
@@ -70,8 +71,8 @@ impl Outage {
         });
     }
 
-    fn end(&mut self) {
-        std::thread::sleep(OUTAGE.saturating_sub(self.began.elapsed()));
+    fn end(&mut self, least: Duration) {
+        std::thread::sleep(least.saturating_sub(self.began.elapsed()));
         self.upstream.start_again();
     }
 
@@ -105,7 +106,7 @@ fn an_outage_is_waited_out_on_disk() {
     );
     assert!(highest < 64 * MIB, "{highest} bytes at the most");
     assert_eq!(outage.at_upstream.len(), 0, "upstream was away");
-    outage.end();
+    outage.end(LONG);
     outage.at_upstream.wait_for(COUNT as usize, PATIENCE);
     let collected = outage.at_upstream.all();
     assert_eq!(
@@ -157,7 +158,7 @@ fn a_full_outbox_that_blocks_holds_the_input_back() {
         0,
         "the connection lives"
     );
-    outage.end();
+    outage.end(SHORT);
     outage.at_upstream.wait_for(2 * COUNT as usize, PATIENCE);
     let collected = outage.at_upstream.all();
     assert_eq!(

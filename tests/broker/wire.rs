@@ -13,6 +13,8 @@ pub(crate) mod kind {
     pub(crate) const PUBACK: u8 = 4;
     pub(crate) const SUBSCRIBE: u8 = 8;
     pub(crate) const SUBACK: u8 = 9;
+    pub(crate) const PINGREQ: u8 = 12;
+    pub(crate) const PINGRESP: u8 = 13;
 }
 
 /// A whole control packet.

@@ -29,6 +29,8 @@ impl Random {
         self.below(n) == 0
     }
 
+    // Not used by every test that shares this file.
+    #[allow(dead_code)]
     pub(crate) fn bytes(&mut self, len: usize) -> Vec<u8> {
         (0..len).map(|_| self.next() as u8).collect()
     }

@@ -255,7 +255,7 @@ impl Driver {
         let files = self.files(&mut sealed);
         let lines = sealed.local.iter().map(|row| row.line.clone()).collect();
         let commit = epoch_commit(
-            &self.settings,
+            &self.settings.engine_options(),
             sealed,
             std::mem::take(&mut self.dead_remove),
         );
