@@ -41,19 +41,22 @@ impl Sets {
 
     /// The keys as the aggregation computes them: NULL in the sets that do not have them. The set's number, the last, is
     /// in all.
-    pub(super) fn keys(&self, keys: Vec<Typed>) -> Result<Vec<Typed>, ResolveError> {
-        let number = keys.last().cloned();
-        let split = |(position, key): (usize, Typed)| {
-            if position == keys.len() - 1 || self.all_have(position) {
-                return Ok(key);
-            }
-            let (Some(number), sets) = (number.clone(), self.with(position)) else {
-                return Ok(key);
-            };
-            let inside = number.in_list(sets)?;
-            Typed::case(vec![(inside, key)], Typed::literal(Value::Null, Type::Null))
+    pub(super) fn keys(&self, mut keys: Vec<Typed>) -> Result<Vec<Typed>, ResolveError> {
+        let Some(number) = keys.pop() else {
+            return Ok(keys);
         };
-        keys.iter().cloned().enumerate().map(split).collect()
+        let mut split = Vec::with_capacity(keys.len() + 1);
+        for (position, key) in keys.into_iter().enumerate() {
+            split.push(if self.all_have(position) {
+                key
+            } else {
+                let inside = number.clone().in_list(self.with(position))?;
+                let absent = Typed::literal(Value::Null, Type::Null);
+                Typed::case(vec![(inside, key)], absent)?
+            });
+        }
+        split.push(number);
+        Ok(split)
     }
 
     /// `GROUPING_ID(keys…)` of a row with this set's number: a bit for each, the first the highest; 1 where it is not in
