@@ -71,18 +71,13 @@ fn plan(window: &Window) -> Plan {
         time_keys: Vec::new(),
         fingerprint: Fingerprint::of("t"),
     };
-    let aggregate = |function, argument: Option<usize>| Aggregate {
-        function,
-        argument: argument.map(Expr::Column),
-        argument_type: if argument.is_some() {
-            Type::BigInt
-        } else {
-            Type::Null
-        },
-        filter: None,
-        ty: Type::BigInt,
+    let aggregate = |function, argument: Option<usize>| {
+        let arguments = argument.map(|column| (Expr::Column(column), Type::BigInt));
+        Aggregate::new(function, arguments.into_iter().collect(), Type::BigInt)
     };
-    let names = ["k", "n", "sum", "min", "max", "start", "end", "time"];
+    let names = [
+        "k", "n", "sum", "min", "max", "first", "last", "start", "end", "time",
+    ];
     let types = |name: &str| match name {
         "k" => Type::String,
         "start" | "end" | "time" => timestamp.clone(),
@@ -111,6 +106,8 @@ fn plan(window: &Window) -> Plan {
             aggregate(AggregateFunction::Sum, Some(2)),
             aggregate(AggregateFunction::Min, Some(2)),
             aggregate(AggregateFunction::Max, Some(2)),
+            aggregate(AggregateFunction::FirstValue, Some(2)),
+            aggregate(AggregateFunction::LastValue, Some(2)),
         ],
     };
     let empty = Schema::default();
@@ -212,9 +209,9 @@ impl Disk {
     }
 }
 
-/// Count, sum, least and greatest value of each window and key, straight from the definition; and how many are late.
+/// Count, sum, least, greatest, first and last value of each window and key, straight from the definition; and how many are late.
 fn reference(events: &[Event], size: i64, slide: i64, offset: i64) -> (Vec<String>, usize) {
-    let mut windows: BTreeMap<(i64, u64), (i64, i64, i64, i64)> = BTreeMap::new();
+    let mut windows: BTreeMap<(i64, u64), [i64; 6]> = BTreeMap::new();
     let mut watermark = i64::MIN;
     let mut late = 0;
     for event in events {
@@ -226,21 +223,26 @@ fn reference(events: &[Event], size: i64, slide: i64, offset: i64) -> (Vec<Strin
                 continue;
             }
             taken = true;
-            let (n, sum, least, greatest) =
-                windows
-                    .entry((end, event.key))
-                    .or_insert((0, 0, i64::MAX, i64::MIN));
+            let [n, sum, least, greatest, _, last] = windows.entry((end, event.key)).or_insert([
+                0,
+                0,
+                i64::MAX,
+                i64::MIN,
+                event.value,
+                0,
+            ]);
             *n += 1;
             *sum += event.value;
             *least = event.value.min(*least);
             *greatest = event.value.max(*greatest);
+            *last = event.value;
         }
         late += usize::from(!taken);
         watermark = watermark.max(event.millis);
     }
-    let rows = windows.iter().map(|((end, key), (n, sum, least, greatest))| {
+    let rows = windows.iter().map(|((end, key), [n, sum, least, greatest, first, last])| {
         format!(
-            r#"{{"k":"k{key}","n":{n},"sum":{sum},"min":{least},"max":{greatest},"start":{},"end":{end},"time":{}}}"#,
+            r#"{{"k":"k{key}","n":{n},"sum":{sum},"min":{least},"max":{greatest},"first":{first},"last":{last},"start":{},"end":{end},"time":{}}}"#,
             end - size,
             end - 1
         )

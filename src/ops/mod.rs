@@ -14,6 +14,7 @@ mod timers;
 mod unnest;
 mod window;
 
+pub use accumulator::{Accumulator, Arguments, MAX_BYTES, MAX_VALUES, RELATIVE_ERROR, Retracted};
 pub use unnest::unnest;
 pub use window::{WindowAggregate, assign_windows};
 

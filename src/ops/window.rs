@@ -9,12 +9,12 @@
 
 use smallvec::SmallVec;
 
-use super::accumulator::Accumulator;
+use super::accumulator::{Accumulator, Arguments};
 use super::keyed::{KeyState, Keyed};
 use super::timers::Timers;
 use super::{Discard, Emit, Operator};
 use crate::expr::{Context, EvalError, Expr};
-use crate::plan::{Aggregate, Window};
+use crate::plan::{Aggregate, AggregateFunction as Function, Window};
 use crate::state::{Decoder, Encoder, StateError, decode_key, key_bytes};
 use crate::types::{EventTime, Fingerprint, Lineage, Progress, Row, Timeline, Timespan, Value};
 
@@ -94,6 +94,8 @@ pub struct WindowAggregate {
     keys: Vec<Expr>,
     aggregates: Vec<Aggregate>,
     empty: SmallVec<[Accumulator; 2]>,
+    /// Whether panes are merged of which the first or last to arrive counts.
+    by_arrival: bool,
     fingerprint: Fingerprint,
     state: Keyed<Panes>,
     /// Which keys have a window whose last instant is reached.
@@ -105,7 +107,7 @@ pub struct WindowAggregate {
 struct Scratch {
     key: Row,
     key_bytes: Vec<u8>,
-    arguments: Vec<Option<Value>>,
+    arguments: Arguments,
     output: Row,
 }
 
@@ -155,6 +157,10 @@ impl WindowAggregate {
         max_keys: usize,
     ) -> Self {
         let empty = aggregates.iter().map(Accumulator::new).collect();
+        let first_or_last =
+            |a: &Aggregate| matches!(a.function, Function::FirstValue | Function::LastValue);
+        let by_arrival =
+            matches!(window, Window::Hop { .. }) && aggregates.iter().any(first_or_last);
         Self {
             grid: Grid::of(window),
             window: window.clone(),
@@ -162,6 +168,7 @@ impl WindowAggregate {
             keys,
             aggregates,
             empty,
+            by_arrival,
             fingerprint,
             state: Keyed::new(max_keys),
             due: Timers::default(),
@@ -177,20 +184,7 @@ impl WindowAggregate {
         }
         scratch.key_bytes.clear();
         key_bytes(&scratch.key, &mut scratch.key_bytes);
-        scratch.arguments.clear();
-        for aggregate in &self.aggregates {
-            let wanted = match &aggregate.filter {
-                Some(filter) => filter.test(row, context)?,
-                None => true,
-            };
-            let value = match &aggregate.argument {
-                _ if !wanted => None,
-                Some(argument) => Some(argument.eval(row, context)?).filter(|v| !v.is_null()),
-                None => Some(Value::Bool(true)),
-            };
-            scratch.arguments.push(value);
-        }
-        Ok(())
+        scratch.arguments.evaluate(&self.aggregates, row, context)
     }
 
     /// The pane of a row, as its start and the end of its last window; `None` if the row has no time.
@@ -257,8 +251,9 @@ impl WindowAggregate {
                     match &mut merged {
                         None => merged = Some(pane.accumulators.clone()),
                         Some(merged) => {
-                            for (into, from) in merged.iter_mut().zip(&pane.accumulators) {
-                                into.merge(from);
+                            let pairs = merged.iter_mut().zip(&pane.accumulators);
+                            for ((into, from), aggregate) in pairs.zip(&self.aggregates) {
+                                into.merge(aggregate, from);
                             }
                         }
                     }
@@ -320,15 +315,12 @@ impl WindowAggregate {
             }
         }
         for (accumulator, aggregate) in accumulators.iter().zip(&self.aggregates) {
-            match accumulator.result(aggregate) {
+            match accumulator.result(aggregate, Some(end)) {
                 Ok(value) => output.push(value),
-                Err(error) => {
+                Err(Discard { reason, detail }) => {
                     let key = key_text(&output[..self.keys.len()]);
-                    let detail = format!("window [{start}, {end}) of key {key}: {error}");
-                    emit.discard(Discard {
-                        reason: "expression_error",
-                        detail,
-                    });
+                    let detail = format!("window [{start}, {end}) of key {key}: {detail}");
+                    emit.discard(Discard { reason, detail });
                     return;
                 }
             }
@@ -418,12 +410,17 @@ impl Operator for WindowAggregate {
                 pane
             }
         };
-        let arguments = self.scratch.arguments.iter();
-        for (accumulator, argument) in panes[pane].accumulators.iter_mut().zip(arguments) {
-            if let Some(value) = argument {
-                accumulator.update(value);
-            }
-        }
+        let arrival = if self.by_arrival {
+            let held = panes.iter().flat_map(|pane| &pane.accumulators);
+            held.map(Accumulator::arrival)
+                .max()
+                .map_or(1, |last| last.saturating_add(1))
+        } else {
+            1
+        };
+        let accumulators = &mut panes[pane].accumulators;
+        let arguments = &self.scratch.arguments;
+        arguments.update(&self.aggregates, accumulators, arrival);
         self.arm(slot, at.watermark);
     }
 
@@ -451,7 +448,7 @@ impl Operator for WindowAggregate {
     }
 
     fn restore(&mut self, from: &mut Decoder<'_>) -> Result<(), StateError> {
-        let empty = &self.empty;
+        let aggregates = &self.aggregates;
         self.state.restore(from, |from| {
             let mut panes = Panes {
                 line: from.timeline(usize::MAX)?,
@@ -460,7 +457,7 @@ impl Operator for WindowAggregate {
             for _ in 0..from.u64()? {
                 let start = from.time()?;
                 let last_end = start.plus(from.span()?);
-                let accumulators = empty.iter().map(|accumulator| accumulator.decode(from));
+                let accumulators = aggregates.iter().map(|one| Accumulator::decode(one, from));
                 let accumulators = accumulators.collect::<Result<_, _>>()?;
                 panes.open.push(Pane {
                     start,

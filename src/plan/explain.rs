@@ -9,8 +9,8 @@ use crate::expr::Expr;
 use crate::types::{Column, Schema};
 
 use super::{
-    Aggregate, ColumnOrigin, Format, JsonFormat, Metadata, Node, NodeId, Operator, Plan, Sink,
-    SinkConnector, Source, SourceConnector, TimestampFormat, TopicPart, Window,
+    ColumnOrigin, Format, JsonFormat, Metadata, Node, NodeId, Operator, Plan, Sink, SinkConnector,
+    Source, SourceConnector, TimestampFormat, TopicPart, Window,
 };
 
 /// The plan as trees.
@@ -161,7 +161,7 @@ impl Explainer<'_> {
                     aggregates
                         .iter()
                         .zip(rest)
-                        .map(|(a, column)| assigned(column, &aggregate(a, input))),
+                        .map(|(a, column)| assigned(column, &a.describe(&|at| name(input, at)))),
                 );
                 lines
             }
@@ -212,21 +212,6 @@ fn columns(schema: &Schema) -> String {
         .map(|c| format!("{} {}", c.name, typed(c)))
         .collect::<Vec<_>>()
         .join(", ")
-}
-
-fn aggregate(aggregate: &Aggregate, input: &Schema) -> String {
-    let argument = aggregate
-        .argument
-        .as_ref()
-        .map_or_else(|| "*".to_owned(), |a| described(a, input));
-    let mut text = format!(
-        "{}({argument})",
-        format!("{:?}", aggregate.function).to_uppercase()
-    );
-    if let Some(filter) = &aggregate.filter {
-        let _ = write!(text, " FILTER (WHERE {})", described(filter, input));
-    }
-    text
 }
 
 fn window_text(window: &Window, input: &Schema) -> String {

@@ -8,6 +8,7 @@
 //! [`Fingerprint`] covers all that decides which rows a node produces and how its state is to be read, and
 //! nothing else (not the place in the file, not comments or spelling).
 
+mod aggregate;
 mod diagnostic;
 mod explain;
 pub mod quantity;
@@ -18,6 +19,7 @@ pub use crate::codec::{Format, JsonFormat, Metadata, TimestampFormat};
 use crate::expr::Expr;
 use crate::types::{Fingerprint, Schema, Timespan, Type};
 
+pub use aggregate::{Aggregate, AggregateFunction};
 pub use diagnostic::{Diagnostic, Place, nearest};
 pub use explain::explain;
 
@@ -223,36 +225,6 @@ pub enum Window {
         /// The column with its end.
         end: usize,
     },
-}
-
-/// One aggregate of a GROUP BY.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Aggregate {
-    /// Which.
-    pub function: AggregateFunction,
-    /// What is aggregated; none for `COUNT(*)`.
-    pub argument: Option<Expr>,
-    /// The type of the argument, `Type::Null` for `COUNT(*)`.
-    pub argument_type: Type,
-    /// `FILTER (WHERE …)`.
-    pub filter: Option<Expr>,
-    /// The type of the result.
-    pub ty: Type,
-}
-
-/// The aggregate functions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AggregateFunction {
-    /// `COUNT(*)` and `COUNT(x)`.
-    Count,
-    /// SUM; NULL over no value.
-    Sum,
-    /// AVG; over integers an integer, as in Flink.
-    Avg,
-    /// MIN.
-    Min,
-    /// MAX.
-    Max,
 }
 
 /// A table that is written by one INSERT.

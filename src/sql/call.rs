@@ -11,6 +11,7 @@ use crate::types::{Type, Value};
 
 use super::aggregate;
 use super::convert::{Converted, Converter, plain_name};
+use super::grouping_sets;
 use super::splice;
 use super::syntax;
 
@@ -97,6 +98,9 @@ impl Converter<'_> {
                     "use a window: GROUP BY over TUMBLE or HOP",
                 ),
             ));
+        }
+        if grouping_sets::is_grouping(name) {
+            return self.grouping(name, function, ast);
         }
         if aggregate::is_aggregate(name) {
             return self.aggregate(name, function, ast);
@@ -234,8 +238,8 @@ pub(super) fn refusal(ast: &Ast) -> ResolveError {
             "write JSON_VALUE(x, '$.key'), or declare the columns with 'fields.<column>.path'",
         ),
         Ast::GroupingSets(_) | Ast::Cube(_) | Ast::Rollup(_) => (
-            "GROUPING SETS",
-            "write one query for each, joined by UNION ALL",
+            "GROUPING SETS inside of each other",
+            "list all sets in one: GROUPING SETS ((a, b), (a), ())",
         ),
         _ => (
             "this expression",

@@ -170,19 +170,8 @@ impl Graph {
                     joined(keys)
                 );
                 for a in aggregates {
-                    let argument = a
-                        .argument
-                        .as_ref()
-                        .map_or_else(|| "*".to_owned(), ToString::to_string);
                     // Writing to a string cannot fail.
-                    let _ = write!(
-                        text,
-                        " {:?}({argument}) {} {}",
-                        a.function, a.argument_type, a.ty
-                    );
-                    if let Some(filter) = &a.filter {
-                        let _ = write!(text, " filter {filter}");
-                    }
+                    let _ = write!(text, " {}", a.canonical());
                 }
                 text
             }

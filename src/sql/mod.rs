@@ -2,7 +2,7 @@
 //!
 //! The way: `lex` cuts files into statements with bounds; `statement`, `table`, `datatype` and `cursor` read what is
 //! our own grammar; `splice` rewrites tokens so that sqlparser reads the rest; `declare` and `options` say what
-//! tables mean; `query`, `select`, `from`, `window`, `aggregate` and `insert` make steps of them in a `scope` by `convert`ing
+//! tables mean; `query`, `select`, `from`, `window`, `aggregate`, `grouping_sets` and `insert` make steps of them in a `scope` by `convert`ing
 //! expressions and `call`s; `graph` keeps each step once.
 //!
 //! Invariants: all errors come at once, each with file, line, column and a remedy; what is not supported is refused
@@ -18,6 +18,7 @@ mod declare;
 mod dialect;
 mod from;
 mod graph;
+mod grouping_sets;
 mod insert;
 mod interval;
 mod json;

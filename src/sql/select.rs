@@ -137,25 +137,20 @@ impl Planner<'_> {
         relation: Relation,
         keys: &[Ast],
     ) -> Planned<Relation> {
-        let mut plain = Vec::new();
-        let mut roles = Vec::new();
-        let mut failed = None;
-        for key in keys {
-            match self.group_key(home, &relation.scope, key) {
-                Ok((key, Role::None)) if !plain.contains(&key) => plain.push(key),
-                Ok((_, Role::None)) => {}
-                Ok((_, role)) => roles.push(role),
-                Err(e) => failed = Some(e),
-            }
-        }
-        if let Some(failed) = failed {
-            return Err(failed);
-        }
         let location = keys
             .first()
-            .map_or(select.select_token.0.span.start, |key| key.span().start);
-        self.check_window(home, &relation.scope, &roles, location, keys.is_empty())?;
-        let grouping = Grouping::new(plain, &relation.scope);
+            .map(|key| key.span().start)
+            .filter(|start| start.line > 0)
+            .unwrap_or(select.select_token.0.span.start);
+        let (keys, sets) = self.group_keys(home, &relation, keys, location)?;
+        let (relation, sets) = match sets {
+            Some(sets) => {
+                let (relation, number) = self.once_for_each_set(home, relation, &sets);
+                (relation, Some((sets, number)))
+            }
+            None => (relation, None),
+        };
+        let grouping = Grouping::new(keys, sets, &relation.scope);
         // SELECT and HAVING say what is aggregated; so they are converted before the step is made.
         let (outputs, grouping) = self.outputs(home, select, &relation.scope, Some(grouping))?;
         let Some(grouping) = grouping else {
@@ -178,6 +173,13 @@ impl Planner<'_> {
             })
             .collect();
         let having = having.map(|value| grouping.placed(value).expr);
+        let grouping = match grouping.split() {
+            Ok(grouping) => grouping,
+            Err(error) => {
+                let hint = error.hint.unwrap_or_default();
+                return Err(self.refuse(home, location, error.message, hint));
+            }
+        };
         let mut result = self.aggregated(home, relation, grouping);
         if let Some(predicate) = having {
             self.step(home, &mut result, Operator::Filter { predicate });
@@ -185,7 +187,12 @@ impl Planner<'_> {
         Ok(self.project_outputs(home, &result, outputs))
     }
 
-    fn group_key(&mut self, home: &Home<'_>, scope: &Scope, key: &Ast) -> Planned<(Typed, Role)> {
+    pub(super) fn group_key(
+        &mut self,
+        home: &Home<'_>,
+        scope: &Scope,
+        key: &Ast,
+    ) -> Planned<(Typed, Role)> {
         if matches!(key, Ast::Value(_)) {
             return Err(self.refuse(
                 home,

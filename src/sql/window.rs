@@ -411,6 +411,13 @@ impl Planner<'_> {
         relation: Relation,
         grouping: Grouping,
     ) -> Relation {
+        // A window that is no step yet has no columns to compute with.
+        let width = self.graph.node(relation.node).schema.len();
+        let relation = if grouping.reads(width) {
+            self.settled(home, relation)
+        } else {
+            relation
+        };
         let Grouping {
             keys,
             aggregates,
@@ -436,7 +443,7 @@ impl Planner<'_> {
             columns.push((column, Role::None));
         }
         for aggregate in &aggregates {
-            let name = format!("{:?}", aggregate.function).to_lowercase();
+            let name = aggregate.function.name().to_lowercase();
             columns.push((Column::new(name, aggregate.ty.clone()), Role::None));
         }
         let time_column = Column::new("window_time", window_types[2].clone());

@@ -70,6 +70,11 @@ impl<'a> Decoder<'a> {
         self.postcard("integer")
     }
 
+    /// A zigzag varint of 128 bits.
+    pub fn i128(&mut self) -> Result<i128, StateError> {
+        self.postcard("integer")
+    }
+
     /// 8 bytes.
     pub fn f64(&mut self) -> Result<f64, StateError> {
         self.array("double").map(f64::from_le_bytes)
@@ -258,11 +263,13 @@ mod tests {
         }
 
         #[test]
-        fn primitives_come_back(u: u64, i: i64, d: f64, s: String, b: Vec<u8>, l: u128, flag: bool) {
+        fn primitives_come_back(u: u64, i: i64, w: i128, d: f64, s: String, b: Vec<u8>, l: u128, flag: bool) {
             let mut encoder = Encoder::over(vec![]);
             encoder.version(3);
             encoder.u64(u);
             encoder.i64(i);
+            encoder.i128(w);
+            encoder.i128(i128::from(i));
             encoder.f64(d);
             encoder.str(&s);
             encoder.bytes(&b);
@@ -275,6 +282,8 @@ mod tests {
             let mut decoder = Decoder::new(&bytes);
             prop_assert_eq!(decoder.version(3), Ok(3));
             prop_assert_eq!(decoder.u64(), Ok(u));
+            prop_assert_eq!(decoder.i64(), Ok(i));
+            prop_assert_eq!(decoder.i128(), Ok(w));
             prop_assert_eq!(decoder.i64(), Ok(i));
             prop_assert_eq!(decoder.f64().map(f64::to_bits), Ok(d.to_bits()));
             prop_assert_eq!(decoder.str(), Ok(s.as_str()));

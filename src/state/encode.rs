@@ -67,6 +67,14 @@ impl Encoder {
         self.bytes.extend_from_slice(used);
     }
 
+    /// A zigzag varint, 1 to 19 bytes; the same bytes as [`i64`](Self::i64) where that has the number.
+    pub fn i128(&mut self, value: i128) {
+        let mut buffer = [0; 19];
+        let used = postcard::to_slice(&value, &mut buffer)
+            .expect("a varint of 128 bits has at most 19 bytes");
+        self.bytes.extend_from_slice(used);
+    }
+
     /// 8 bytes, little-endian.
     pub fn f64(&mut self, value: f64) {
         self.bytes.extend_from_slice(&value.to_le_bytes());
@@ -184,10 +192,7 @@ impl Encoder {
     fn decimal(&mut self, value: &Decimal) {
         self.u8(DECIMAL);
         self.u8(value.scale() as u8); // at most 28
-        let mut buffer = [0; 19];
-        let used = postcard::to_slice(&value.mantissa(), &mut buffer)
-            .expect("a varint of 128 bits has at most 19 bytes");
-        self.bytes.extend_from_slice(used);
+        self.i128(value.mantissa());
     }
 
     /// The bytes so far.
