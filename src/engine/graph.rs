@@ -9,7 +9,7 @@
 use smallvec::SmallVec;
 
 use crate::expr::{Context, Expr};
-use crate::ops::{Discard, Emit, Operator, WindowAggregate, assign_windows, unnest};
+use crate::ops::{Discard, Emit, IntervalJoin, Operator, WindowAggregate, assign_windows, unnest};
 use crate::plan::{self, NodeId, Plan, SinkId, Window};
 use crate::types::{EventTime, Fingerprint, Lineage, Progress, Row, Timeline, Timespan, Value};
 
@@ -36,7 +36,20 @@ struct Node {
     inputs: SmallVec<[usize; 1]>,
     /// Where watermarks meet. Elsewhere time is that of the only input.
     meeting: Option<Meeting>,
+    /// How much later it is for what follows: rows may be given out so long after their time.
+    delay: Timespan,
     fingerprint: Fingerprint,
+}
+
+impl Node {
+    /// A watermark as it is for what follows.
+    fn delayed(&self, watermark: EventTime) -> EventTime {
+        match watermark {
+            // Nothing is to come at all.
+            EventTime::MAX => EventTime::MAX,
+            watermark => watermark.minus(self.delay),
+        }
+    }
 }
 
 enum Stage {
@@ -188,10 +201,14 @@ impl Graph {
             }
             Stage::Stateful(operator) => {
                 let mut running = operator.take().expect("a graph has no cycles");
+                let behind = Progress {
+                    watermark: self.nodes[at].delayed(progress.watermark),
+                    ..progress
+                };
                 let mut emit = Downstream {
                     graph: self,
                     at,
-                    progress,
+                    progress: behind,
                     exit,
                 };
                 running.process(input, row, lineage, progress, &context, &mut emit);
@@ -282,17 +299,25 @@ impl Graph {
     pub(super) fn next_timer(&self, at: usize, line: Timeline) -> Option<EventTime> {
         let node = &self.nodes[at];
         let line = node.meeting.as_ref().map_or(line, |m| m.behind(line).line);
+        let delay = node.delay;
         let own = match &node.stage {
             Stage::Stateful(Some(operator)) => operator.next_timer(line),
             _ => None,
         };
         let consumers = node.consumers.iter();
         let behind = consumers.filter_map(|(consumer, _)| self.next_timer(*consumer, line));
-        own.into_iter().chain(behind).min()
+        own.into_iter()
+            .chain(behind.map(|timer| timer.plus(delay)))
+            .min()
     }
 
     fn reach(&mut self, at: usize, step: Step, exit: &mut dyn Exit) {
         let Step { line, from, to } = step;
+        let behind = Step {
+            line,
+            from: self.nodes[at].delayed(from),
+            to: self.nodes[at].delayed(to),
+        };
         if let Stage::Stateful(operator) = &mut self.nodes[at].stage {
             let mut running = operator.take().expect("a graph has no cycles");
             let mut emit = Downstream {
@@ -301,7 +326,7 @@ impl Graph {
                 // Behind this node it is still as late as before.
                 progress: Progress {
                     line,
-                    watermark: from,
+                    watermark: behind.from,
                 },
                 exit,
             };
@@ -314,7 +339,7 @@ impl Graph {
         }
         for index in 0..self.nodes[at].consumers.len() {
             let (consumer, input) = self.nodes[at].consumers[index];
-            self.advance(consumer, input, step, exit);
+            self.advance(consumer, input, behind, exit);
         }
     }
 
@@ -348,7 +373,7 @@ impl Graph {
                     .iter()
                     .map(|input| {
                         every()
-                            .map(|line| self.watermark(*input, line, source))
+                            .map(|line| self.watermark_behind(*input, line, source))
                             .collect()
                     })
                     .collect();
@@ -375,53 +400,67 @@ impl Graph {
         let node = &self.nodes[at];
         match (&node.meeting, node.inputs.first()) {
             (Some(meeting), _) => meeting.reached(line),
-            (None, Some(input)) => self.watermark(*input, line, source),
+            (None, Some(input)) => self.watermark_behind(*input, line, source),
             (None, None) => source(at, line),
         }
+    }
+
+    /// What a line has reached for what follows a node.
+    fn watermark_behind(
+        &self,
+        at: usize,
+        line: Timeline,
+        source: &dyn Fn(usize, Timeline) -> EventTime,
+    ) -> EventTime {
+        self.nodes[at].delayed(self.watermark(at, line, source))
     }
 }
 
 fn start(node: &plan::Node, max_keys: usize) -> Node {
-    let stage = match &node.operator {
-        plan::Operator::Source(_) | plan::Operator::SharedTime => Stage::Pass,
-        plan::Operator::Union => Stage::Union,
-        plan::Operator::Filter { predicate } => Stage::Filter(predicate.clone()),
-        plan::Operator::Project { exprs } => Stage::Project {
-            exprs: exprs.clone(),
-            buffer: Row::new(),
-        },
-        plan::Operator::Unnest {
-            array,
-            width,
-            rows,
-            outer,
-        } => Stage::Unnest {
-            array: array.clone(),
-            width: *width,
-            rows: *rows,
-            outer: *outer,
-            buffer: Row::new(),
-        },
-        plan::Operator::WindowAssign { window, time } => Stage::Assign {
-            window: window.clone(),
-            time: *time,
-            buffer: Row::new(),
-        },
-        plan::Operator::WindowAggregate {
-            window,
-            time,
-            keys,
-            aggregates,
-        } => Stage::Stateful(Some(Box::new(WindowAggregate::new(
-            window,
-            *time,
-            keys.clone(),
-            aggregates.clone(),
-            node.fingerprint,
-            max_keys,
-        )))),
-        plan::Operator::Sink(sink) => Stage::Sink(*sink),
-    };
+    let stage =
+        match &node.operator {
+            plan::Operator::Source(_) | plan::Operator::SharedTime => Stage::Pass,
+            plan::Operator::Union => Stage::Union,
+            plan::Operator::Filter { predicate } => Stage::Filter(predicate.clone()),
+            plan::Operator::Project { exprs } => Stage::Project {
+                exprs: exprs.clone(),
+                buffer: Row::new(),
+            },
+            plan::Operator::Unnest {
+                array,
+                width,
+                rows,
+                outer,
+            } => Stage::Unnest {
+                array: array.clone(),
+                width: *width,
+                rows: *rows,
+                outer: *outer,
+                buffer: Row::new(),
+            },
+            plan::Operator::WindowAssign { window, time } => Stage::Assign {
+                window: window.clone(),
+                time: *time,
+                buffer: Row::new(),
+            },
+            plan::Operator::WindowAggregate {
+                window,
+                time,
+                keys,
+                aggregates,
+            } => Stage::Stateful(Some(Box::new(WindowAggregate::new(
+                window,
+                *time,
+                keys.clone(),
+                aggregates.clone(),
+                node.fingerprint,
+                max_keys,
+            )))),
+            plan::Operator::IntervalJoin(join) => Stage::Stateful(Some(Box::new(
+                IntervalJoin::new(join, node.fingerprint, max_keys),
+            ))),
+            plan::Operator::Sink(sink) => Stage::Sink(*sink),
+        };
     let meeting = match node.operator {
         plan::Operator::SharedTime => Some(Meeting::of_lines()),
         _ if node.inputs.len() > 1 => Some(Meeting::of_inputs(node.inputs.len())),
@@ -432,6 +471,7 @@ fn start(node: &plan::Node, max_keys: usize) -> Node {
         consumers: SmallVec::new(),
         inputs: node.inputs.iter().map(|input| input.0).collect(),
         meeting,
+        delay: node.operator.delay(),
         fingerprint: node.fingerprint,
     }
 }

@@ -308,6 +308,7 @@ impl Engine {
         dead_before: usize,
         clock: Clock,
     ) {
+        let lines = self.timelines.count();
         let source = &mut self.sources[id];
         let node = source.node;
         let Some(line) = source.line(row, &mut self.timelines) else {
@@ -327,6 +328,11 @@ impl Engine {
         };
         if source.wakes(line) {
             self.set_idle(id, line, false);
+        }
+        if self.timelines.count() > lines {
+            for keys in self.sources.iter_mut().filter_map(|s| s.keys.as_mut()) {
+                keys.await_line(line, clock.steady_micros);
+            }
         }
         let source = &mut self.sources[id];
         let (lineage, step) = source.accept(row, line, &self.graph.context, clock.steady_micros);
@@ -418,7 +424,9 @@ impl Engine {
             source.watermark = EventTime::MAX;
             let to = EventTime::MAX;
             let lines = match &source.keys {
-                Some(keys) => keys.seen(),
+                Some(_) => (1..self.timelines.count())
+                    .map(|line| Timeline(line as u32))
+                    .collect(),
                 None => vec![Timeline::SHARED],
             };
             for line in lines {

@@ -9,8 +9,8 @@ use crate::expr::Expr;
 use crate::types::{Column, Schema};
 
 use super::{
-    ColumnOrigin, Format, JsonFormat, Metadata, Node, NodeId, Operator, Plan, Sink, SinkConnector,
-    Source, SourceConnector, TimestampFormat, TopicPart, Window,
+    ColumnOrigin, Format, IntervalJoin, JsonFormat, Metadata, Node, NodeId, Operator, Plan, Sink,
+    SinkConnector, Source, SourceConnector, TimestampFormat, TopicPart, Window,
 };
 
 /// The plan as trees.
@@ -133,10 +133,36 @@ impl Explainer<'_> {
                     name(input, *time)
                 )
             }
+            Operator::IntervalJoin(join) => self.join_title(join, node),
             Operator::Union => "union".to_owned(),
             Operator::SharedTime => "wait for the slowest key".to_owned(),
             Operator::Sink(id) => sink_title(&self.plan.sinks[id.0]),
         }
+    }
+
+    /// Which rows meet, by the names of the columns of both inputs.
+    fn join_title(&self, join: &IntervalJoin, node: &Node) -> String {
+        let [left, right] = [0, 1].map(|side| &self.plan.nodes[node.inputs[side].0].schema);
+        let kind = match join.sides.each_ref().map(|side| side.outer) {
+            [false, false] => "join",
+            [true, false] => "left join",
+            [false, true] => "right join",
+            [true, true] => "full join",
+        };
+        let mut text = format!(
+            "{kind} where left {} - right {} is from {} to {}",
+            name(left, join.sides[0].time),
+            name(right, join.sides[1].time),
+            join.lower,
+            join.upper
+        );
+        for (l, r) in join.sides[0].keys.iter().zip(&join.sides[1].keys) {
+            let _ = write!(text, ", {} = {}", described(l, left), described(r, right));
+        }
+        if let Some(residual) = &join.residual {
+            let _ = write!(text, ", {}", described(residual, &node.schema));
+        }
+        text
     }
 
     fn details(&self, node: &Node) -> Vec<String> {

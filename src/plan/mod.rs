@@ -189,6 +189,8 @@ pub enum Operator {
         /// What is computed.
         aggregates: Vec<Aggregate>,
     },
+    /// Joins the rows of two inputs whose times are close together. Output: the left row, then the right row.
+    IntervalJoin(Box<IntervalJoin>),
     /// Gives the rows of all inputs as they come.
     Union,
     /// Gives the rows as they come, and puts the timelines of all keys together: from here on there is one watermark,
@@ -196,6 +198,58 @@ pub enum Operator {
     SharedTime,
     /// Hands rows to a sink.
     Sink(SinkId),
+}
+
+impl Operator {
+    /// Whether state of it is stored.
+    pub const fn has_state(&self) -> bool {
+        matches!(self, Self::WindowAggregate { .. } | Self::IntervalJoin(_))
+    }
+
+    /// How far behind the watermark the times of its rows may be: for what follows, time is so much later.
+    pub fn delay(&self) -> Timespan {
+        match self {
+            Self::IntervalJoin(join) => join.delay(),
+            _ => Timespan::ZERO,
+        }
+    }
+}
+
+/// A join of two streams with bounds on time: `lower <= left time - right time <= upper`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IntervalJoin {
+    /// Left and right.
+    pub sides: [JoinSide; 2],
+    /// The least difference of the times.
+    pub lower: Timespan,
+    /// The greatest.
+    pub upper: Timespan,
+    /// What else must hold, over the joined row.
+    pub residual: Option<Expr>,
+}
+
+impl IntervalJoin {
+    /// A left row may be given out when the watermark is `-lower` after it, a right row when it is `upper` after it.
+    fn delay(&self) -> Timespan {
+        let after = |micros: i64| Timespan::from_micros(micros.max(0));
+        let left = after(self.lower.as_micros().saturating_neg());
+        left.max(after(self.upper.as_micros()))
+    }
+}
+
+/// A side of a join.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JoinSide {
+    /// The column with the event time,
+    pub time: usize,
+    /// and what is added to it.
+    pub shift: Timespan,
+    /// What must be equal on both sides, over the side's rows.
+    pub keys: Vec<Expr>,
+    /// Whether rows without a partner are given out with NULLs.
+    pub outer: bool,
+    /// How many columns its rows have.
+    pub width: usize,
 }
 
 /// Which windows a row belongs to. All are `[start, end)`, on a grid anchored at 1970-01-01T00:00:00 plus `offset`.

@@ -175,6 +175,27 @@ impl Graph {
                 }
                 text
             }
+            Operator::IntervalJoin(join) => {
+                let mut text = format!(
+                    "interval join {} {}",
+                    join.lower.as_micros(),
+                    join.upper.as_micros()
+                );
+                for side in &join.sides {
+                    let _ = write!(
+                        text,
+                        " [#{} {} {} by {}]",
+                        side.time,
+                        side.shift.as_micros(),
+                        side.outer,
+                        joined(&side.keys)
+                    );
+                }
+                if let Some(residual) = &join.residual {
+                    let _ = write!(text, " if {residual}");
+                }
+                text
+            }
             Operator::Union => "union".to_owned(),
             Operator::SharedTime => "shared time".to_owned(),
             Operator::Sink(id) => format!("sink {}", self.plan.sinks[id.0].fingerprint),

@@ -21,6 +21,7 @@ mod graph;
 mod grouping_sets;
 mod insert;
 mod interval;
+mod join;
 mod json;
 mod lex;
 mod options;
