@@ -368,7 +368,7 @@ impl Engine {
         }
         for keys in self.sources.iter_mut().filter_map(|s| s.keys.as_mut()) {
             for line in 1..self.timelines.count() {
-                keys.await_line(Timeline(line as u32), 0);
+                keys.expect_line(Timeline(line as u32), 0);
             }
         }
         let sources = &self.sources;

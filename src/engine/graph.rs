@@ -8,9 +8,12 @@
 
 use smallvec::SmallVec;
 
-use crate::expr::{Context, Expr};
-use crate::ops::{Discard, Emit, IntervalJoin, Operator, WindowAggregate, assign_windows, unnest};
-use crate::plan::{self, NodeId, Plan, SinkId, Window};
+use crate::expr::{Context, EvalError, Expr};
+use crate::ops::{
+    Discard, Emit, IntervalJoin, LookupJoin, Operator, TemporalJoin, WindowAggregate,
+    assign_windows, unnest,
+};
+use crate::plan::{self, NodeId, Plan, SinkId, TableId, Window};
 use crate::types::{EventTime, Fingerprint, Lineage, Progress, Row, Timeline, Timespan, Value};
 
 use super::meeting::{Meeting, Step};
@@ -73,6 +76,8 @@ enum Stage {
         time: usize,
         buffer: Row,
     },
+    /// `None` only while it runs.
+    Lookup(Option<Box<LookupJoin>>),
     /// `None` only while the operator runs.
     Stateful(Option<Box<dyn Operator>>),
     Sink(SinkId),
@@ -198,6 +203,17 @@ impl Graph {
                     self.forward(at, &output, lineage.child(by, index as u64), progress, exit);
                 }
                 self.give_back(at, output);
+            }
+            Stage::Lookup(lookup) => {
+                let mut running = lookup.take().expect("a graph has no cycles");
+                let mut emit = Downstream {
+                    graph: self,
+                    at,
+                    progress,
+                    exit,
+                };
+                running.process(row, lineage, &context, &mut emit);
+                self.nodes[at].stage = Stage::Lookup(Some(running));
             }
             Stage::Stateful(operator) => {
                 let mut running = operator.take().expect("a graph has no cycles");
@@ -343,6 +359,20 @@ impl Graph {
         }
     }
 
+    /// Hands the rows of a table to all that look rows up in it.
+    pub(super) fn load(&mut self, plan: &Plan, id: TableId, rows: &[Row]) -> Result<(), EvalError> {
+        let context = self.context;
+        for (at, node) in plan.nodes.iter().enumerate() {
+            if let (plan::Operator::LookupJoin(join), Stage::Lookup(Some(lookup))) =
+                (&node.operator, &mut self.nodes[at].stage)
+                && join.table == id
+            {
+                lookup.load(rows, &context)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The stateful operators with the fingerprints their state is stored under.
     pub(super) fn operators(
         &mut self,
@@ -456,6 +486,12 @@ fn start(node: &plan::Node, max_keys: usize) -> Node {
                 node.fingerprint,
                 max_keys,
             )))),
+            plan::Operator::TemporalJoin(join) => Stage::Stateful(Some(Box::new(
+                TemporalJoin::new(join, node.fingerprint, max_keys),
+            ))),
+            plan::Operator::LookupJoin(join) => {
+                Stage::Lookup(Some(Box::new(LookupJoin::new(join, node.fingerprint))))
+            }
             plan::Operator::IntervalJoin(join) => Stage::Stateful(Some(Box::new(
                 IntervalJoin::new(join, node.fingerprint, max_keys),
             ))),

@@ -39,7 +39,7 @@ struct KeyTime {
     then: EventTime,
     idle: bool,
     /// Whether it is known from other tables alone: its first row is waited for.
-    awaited: bool,
+    expected: bool,
     /// The entry in the queue that counts.
     check: Option<u64>,
 }
@@ -83,19 +83,19 @@ impl KeyTimes {
             since: 0,
             then: EventTime::MIN,
             idle: true,
-            awaited: false,
+            expected: false,
             check: None,
         };
         let known = entry(&mut self.lines, line).get_or_insert(fresh);
-        let woken = known.idle || known.awaited;
-        (known.idle, known.awaited) = (false, false);
+        let woken = known.idle || known.expected;
+        (known.idle, known.expected) = (false, false);
         self.active += usize::from(woken);
         woken
     }
 
     /// Another table has seen a key. If it does not come here within the idle timeout it counts as idle: joins wait
     /// for it so long.
-    pub(super) fn await_line(&mut self, line: Timeline, steady_micros: u64) {
+    pub(super) fn expect_line(&mut self, line: Timeline, steady_micros: u64) {
         let known = entry(&mut self.lines, line);
         if known.is_some() {
             return;
@@ -105,7 +105,7 @@ impl KeyTimes {
             since: steady_micros,
             then: EventTime::MIN,
             idle: false,
-            awaited: true,
+            expected: true,
             check: None,
         });
         self.check(line, self.idle_timeout, steady_micros);
@@ -176,8 +176,8 @@ impl KeyTimes {
                 continue;
             }
             let fell_idle = !std::mem::replace(&mut known.idle, true);
-            let awaited = std::mem::take(&mut known.awaited);
-            self.active -= usize::from(fell_idle && !awaited);
+            let expected = std::mem::take(&mut known.expected);
+            self.active -= usize::from(fell_idle && !expected);
             let may_reach = if then > EventTime::MIN {
                 then.plus(silent)
             } else {

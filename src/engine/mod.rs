@@ -12,6 +12,7 @@ mod checkpoint;
 mod graph;
 mod key_times;
 mod ledger;
+mod lookup;
 mod meeting;
 mod outbox;
 mod output;
@@ -116,6 +117,7 @@ pub struct Engine {
     /// For each connection, the topic filters that were subscribed to when the last epoch was committed.
     filters_before: Vec<Vec<String>>,
     max_payload_bytes: usize,
+    max_keys: usize,
     epoch: u64,
     /// The latest wall clock that was committed: time does not go back behind it.
     wall_floor: EventTime,
@@ -162,6 +164,7 @@ impl Engine {
                 })
                 .collect(),
             max_payload_bytes: options.max_payload_bytes,
+            max_keys: options.max_keys,
             epoch: 0,
             wall_floor: EventTime::MIN,
             changed: false,
@@ -331,7 +334,7 @@ impl Engine {
         }
         if self.timelines.count() > lines {
             for keys in self.sources.iter_mut().filter_map(|s| s.keys.as_mut()) {
-                keys.await_line(line, clock.steady_micros);
+                keys.expect_line(line, clock.steady_micros);
             }
         }
         let source = &mut self.sources[id];

@@ -16,7 +16,7 @@ mod unnest;
 mod window;
 
 pub use accumulator::{Accumulator, Arguments, MAX_BYTES, MAX_VALUES, RELATIVE_ERROR, Retracted};
-pub use join::IntervalJoin;
+pub use join::{IntervalJoin, LookupJoin, TemporalJoin};
 pub use unnest::unnest;
 pub use window::{WindowAggregate, assign_windows};
 

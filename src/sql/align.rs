@@ -30,6 +30,7 @@ pub(super) fn align(plan: Plan) -> Plan {
     }
     let Plan {
         sources,
+        tables,
         nodes,
         sinks,
     } = plan;
@@ -64,6 +65,7 @@ pub(super) fn align(plan: Plan) -> Plan {
     }
     Plan {
         sources,
+        tables,
         nodes: aligned.nodes,
         sinks,
     }
@@ -92,9 +94,11 @@ fn behind(operator: &Operator, inputs: &[Lines]) -> Lines {
         }
         Operator::Union => union(inputs),
         Operator::IntervalJoin(join) => joined(&join.sides, inputs),
+        Operator::TemporalJoin(join) => joined(&join.sides, inputs),
         Operator::Source(_) | Operator::SharedTime => Lines::Shared,
         Operator::Filter { .. }
         | Operator::Unnest { .. }
+        | Operator::LookupJoin(_)
         | Operator::WindowAssign { .. }
         | Operator::Sink(_) => moved(&Some),
     }

@@ -10,6 +10,7 @@ use sqlparser::tokenizer::Location;
 use crate::plan::Operator;
 use crate::types::{Column, Type};
 
+use super::as_of::as_of;
 use super::convert::plain_name;
 use super::planner::{Home, Planned, Planner, Relation};
 use super::scope::{Role, ScopeColumn};
@@ -89,8 +90,8 @@ impl Planner<'_> {
                     return Err(self.refuse(
                         home,
                         at,
-                        "FOR SYSTEM_TIME, TABLESAMPLE and hints are not supported yet",
-                        "read the table as it is",
+                        "FOR SYSTEM_TIME can only be joined; TABLESAMPLE and hints are not supported",
+                        "write FROM a JOIN t FOR SYSTEM_TIME AS OF a.ts AS b ON a.key = b.key",
                     ));
                 }
                 let [sqlparser::ast::ObjectNamePart::Identifier(name)] = name.0.as_slice() else {
@@ -183,6 +184,9 @@ impl Planner<'_> {
 
     fn join(&mut self, home: &Home<'_>, relation: Relation, join: &Join) -> Planned<Relation> {
         let at = join.relation.span().start;
+        if let Some(as_of) = as_of(&join.relation) {
+            return self.join_as_of(home, relation, &as_of, join);
+        }
         let Some(unnest) = unnest_of(&join.relation) else {
             let right = self.factor(home, &join.relation)?;
             return self.join_streams(home, relation, right, join);

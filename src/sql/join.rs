@@ -18,7 +18,7 @@ pub(super) type Outer = [bool; 2];
 
 /// What a join's condition says, over the joined row.
 #[derive(Debug, Default)]
-struct Condition {
+pub(super) struct Condition {
     /// Equal values, left and right.
     keys: Vec<(Expr, Expr)>,
     /// The time columns that are compared, left and right.
@@ -220,23 +220,13 @@ impl Planner<'_> {
                 column.role = Role::None;
             }
         }
-        let (mut left_keys, mut right_keys) = (Vec::new(), Vec::new());
-        for (l, r) in condition.keys {
-            left_keys.push(l);
-            right_keys.push(r.with_columns(&|at| Expr::Column(at - width)));
-        }
+        let ([left_keys, right_keys], residual) = condition.into_keys(width);
         let side = |which: usize, keys, relation: &Relation| JoinSide {
             time: times[which].0,
             shift: times[which].1,
             keys,
             outer: outer[which],
             width: relation.scope.columns.len(),
-        };
-        let mut residual = condition.residual;
-        let residual = match residual.len() {
-            0 => None,
-            1 => residual.pop(),
-            _ => Some(Expr::And(residual.into())),
         };
         let operator = Operator::IntervalJoin(Box::new(IntervalJoin {
             sides: [side(0, left_keys, &left), side(1, right_keys, &right)],
@@ -294,6 +284,31 @@ impl Condition {
             }
         }
         condition
+    }
+
+    /// Takes a predicate apart in which times are values like others.
+    pub(super) fn of_values(predicate: Expr, scope: &Scope, width: usize) -> Self {
+        let mut scope = scope.clone();
+        for column in &mut scope.columns {
+            column.column.rowtime = false;
+        }
+        Self::read(vec![predicate], &scope, width)
+    }
+
+    /// The keys, over each side's own row, and what else must hold, over the joined row.
+    pub(super) fn into_keys(self, width: usize) -> ([Vec<Expr>; 2], Option<Expr>) {
+        let (mut left, mut right) = (Vec::new(), Vec::new());
+        for (l, r) in self.keys {
+            left.push(l);
+            right.push(r.with_columns(&|at| Expr::Column(at - width)));
+        }
+        let mut residual = self.residual;
+        let residual = match residual.len() {
+            0 => None,
+            1 => residual.pop(),
+            _ => Some(Expr::And(residual.into())),
+        };
+        ([left, right], residual)
     }
 
     fn compare(&mut self, scope: &Scope, width: usize, op: Comparison, left: Expr, right: Expr) {

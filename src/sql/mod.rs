@@ -10,6 +10,7 @@
 
 mod aggregate;
 mod align;
+mod as_of;
 mod call;
 mod convert;
 mod cursor;

@@ -2,8 +2,12 @@
 //! out with NULLs.
 
 mod interval;
+mod lookup;
+mod temporal;
 
 pub use interval::IntervalJoin;
+pub use lookup::LookupJoin;
+pub use temporal::TemporalJoin;
 
 use super::Discard;
 use crate::expr::Expr;

@@ -346,7 +346,7 @@ fn tables_are_refused_at_their_place_with_a_remedy() {
         (
             "v INT",
             "'connector'='mqtt','topic'='a','format'='avro'",
-            "a.sql:4:41: there is no format 'avro' (the formats are json and text)",
+            "a.sql:4:41: there is no format 'avro' (the formats are json, csv and text)",
         ),
         (
             "v INT, w INT",
