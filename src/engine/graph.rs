@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use crate::expr::{Context, EvalError, Expr};
 use crate::ops::{
-    Discard, Emit, IntervalJoin, LookupJoin, Operator, TemporalJoin, WindowAggregate,
+    Discard, Emit, IntervalJoin, LookupJoin, Match, Operator, TemporalJoin, WindowAggregate,
     assign_windows, unnest,
 };
 use crate::plan::{self, NodeId, Plan, SinkId, TableId, Window};
@@ -495,6 +495,11 @@ fn start(node: &plan::Node, max_keys: usize) -> Node {
             plan::Operator::IntervalJoin(join) => Stage::Stateful(Some(Box::new(
                 IntervalJoin::new(join, node.fingerprint, max_keys),
             ))),
+            plan::Operator::Match(pattern) => Stage::Stateful(Some(Box::new(Match::new(
+                pattern,
+                node.fingerprint,
+                max_keys,
+            )))),
             plan::Operator::Sink(sink) => Stage::Sink(*sink),
         };
     let meeting = match node.operator {

@@ -11,12 +11,14 @@
 mod accumulator;
 mod join;
 mod keyed;
+mod pattern;
 mod timers;
 mod unnest;
 mod window;
 
 pub use accumulator::{Accumulator, Arguments, MAX_BYTES, MAX_VALUES, RELATIVE_ERROR, Retracted};
 pub use join::{IntervalJoin, LookupJoin, TemporalJoin};
+pub use pattern::Match;
 pub use unnest::unnest;
 pub use window::{WindowAggregate, assign_windows};
 

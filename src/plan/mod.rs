@@ -11,6 +11,7 @@
 mod aggregate;
 mod diagnostic;
 mod explain;
+mod pattern;
 pub mod quantity;
 
 use compact_str::CompactString;
@@ -22,6 +23,9 @@ use crate::types::{Fingerprint, Schema, Timespan, Type};
 pub use aggregate::{Aggregate, AggregateFunction};
 pub use diagnostic::{Diagnostic, Place, nearest};
 pub use explain::explain;
+pub use pattern::{
+    Condition, End, Instruction, Match, Measures, Navigation, OrderKey, Skip, Slot, Total, Variable, Variables,
+};
 
 /// The position of a node in [`Plan::nodes`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -218,6 +222,8 @@ pub enum Operator {
     TemporalJoin(Box<TemporalJoin>),
     /// Joins each row with the rows of a table. Output: the row, then the table's row.
     LookupJoin(Box<LookupJoin>),
+    /// Looks for a row pattern. Output: the columns of PARTITION BY, then the measures.
+    Match(Box<Match>),
     /// Gives the rows of all inputs as they come.
     Union,
     /// Gives the rows as they come, and puts the timelines of all keys together: from here on there is one watermark,
@@ -232,7 +238,10 @@ impl Operator {
     pub const fn has_state(&self) -> bool {
         matches!(
             self,
-            Self::WindowAggregate { .. } | Self::IntervalJoin(_) | Self::TemporalJoin(_)
+            Self::WindowAggregate { .. }
+                | Self::IntervalJoin(_)
+                | Self::TemporalJoin(_)
+                | Self::Match(_)
         )
     }
 
@@ -240,6 +249,7 @@ impl Operator {
     pub fn delay(&self) -> Timespan {
         match self {
             Self::IntervalJoin(join) => join.delay(),
+            Self::Match(pattern) => pattern.delay(),
             _ => Timespan::ZERO,
         }
     }

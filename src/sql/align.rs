@@ -92,6 +92,15 @@ fn behind(operator: &Operator, inputs: &[Lines]) -> Lines {
                 _ => Lines::Shared,
             }
         }
+        Operator::Match(pattern) => {
+            let kept = moved(&|at| pattern.partition.iter().position(|key| *key == at));
+            match kept {
+                Lines::Keyed(columns) if columns.iter().all(Option::is_some) => {
+                    Lines::Keyed(columns)
+                }
+                _ => Lines::Shared,
+            }
+        }
         Operator::Union => union(inputs),
         Operator::IntervalJoin(join) => joined(&join.sides, inputs),
         Operator::TemporalJoin(join) => joined(&join.sides, inputs),

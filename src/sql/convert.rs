@@ -15,6 +15,7 @@ use super::aggregate::Grouping;
 use super::call::refusal;
 use super::interval;
 use super::lex::place;
+use super::pattern;
 use super::scope::Scope;
 use super::splice::Types;
 
@@ -30,6 +31,8 @@ pub(super) struct Converter<'a> {
     pub(super) scope: &'a Scope,
     /// Inside of a query with GROUP BY: its keys and aggregates.
     pub(super) grouping: Option<Grouping>,
+    /// Inside of MATCH_RECOGNIZE: its names.
+    pub(super) pattern: Option<pattern::Names>,
 }
 
 /// A typed expression, or what is wrong with it.
@@ -247,6 +250,9 @@ impl Converter<'_> {
     }
 
     fn column(&mut self, names: &[Ident]) -> Converted {
+        if self.pattern.is_some() {
+            return self.pattern_column(names);
+        }
         let blamed = names
             .first()
             .map_or_else(|| self.fallback.clone(), |name| self.place(name.span.start));

@@ -26,6 +26,7 @@ mod join;
 mod json;
 mod lex;
 mod options;
+mod pattern;
 mod planner;
 mod query;
 mod scope;

@@ -143,6 +143,7 @@ impl<'a> Planner<'a> {
             types: home.types,
             scope,
             grouping,
+            pattern: None,
         };
         let result = converter.convert(ast);
         let grouping = converter.grouping;
