@@ -252,7 +252,16 @@ impl Engine {
     fn definitions(&self) -> BTreeMap<Fingerprint, CompactString> {
         let nodes = self.plan.nodes.iter();
         let stateful =
-            nodes.filter(|node| matches!(node.operator, plan::Operator::WindowAggregate { .. }));
+            nodes.filter(|node| {
+                use plan::Operator as O;
+                matches!(
+                    node.operator,
+                    O::WindowAggregate { .. }
+                        | O::Over { .. }
+                        | O::Deduplicate { .. }
+                        | O::WindowTop { .. }
+                )
+            });
         stateful
             .map(|node| (node.fingerprint, node.query.clone()))
             .collect()

@@ -9,7 +9,9 @@
 use smallvec::SmallVec;
 
 use crate::expr::{Context, Expr};
-use crate::ops::{Discard, Emit, Operator, WindowAggregate, assign_windows, unnest};
+use crate::ops::{
+    Deduplicate, Discard, Emit, Operator, Over, WindowAggregate, WindowTop, assign_windows, unnest,
+};
 use crate::plan::{self, NodeId, Plan, SinkId, Window};
 use crate::types::{EventTime, Fingerprint, Lineage, Progress, Row, Timeline, Timespan, Value};
 
@@ -418,6 +420,34 @@ fn start(node: &plan::Node, max_keys: usize) -> Node {
             keys.clone(),
             aggregates.clone(),
             node.fingerprint,
+            max_keys,
+        )))),
+        plan::Operator::Over {
+            time,
+            keys,
+            functions,
+            ttl,
+        } => Stage::Stateful(Some(Box::new(Over::new(
+            *time,
+            keys.clone(),
+            functions.clone(),
+            *ttl,
+            max_keys,
+        )))),
+        plan::Operator::Deduplicate { time, keys, within } => Stage::Stateful(Some(Box::new(
+            Deduplicate::new(*time, keys.clone(), *within, max_keys),
+        ))),
+        plan::Operator::WindowTop {
+            start,
+            end,
+            keys,
+            order,
+            limit,
+        } => Stage::Stateful(Some(Box::new(WindowTop::new(
+            (*start, *end),
+            keys.clone(),
+            order.clone(),
+            limit.unwrap_or_default(),
             max_keys,
         )))),
         plan::Operator::Sink(sink) => Stage::Sink(*sink),

@@ -107,7 +107,8 @@ impl PartialEq for Ordered<'_> {
 
 impl Eq for Ordered<'_> {}
 
-fn total_order(left: &Value, right: &Value) -> Ordering {
+/// The order of two values of one type: NULL equals NULL and comes first, NaN equals NaN and comes last.
+pub fn total_order(left: &Value, right: &Value) -> Ordering {
     use Value as V;
     let is_nan = |value: &Value| match value {
         V::Double(v) => v.is_nan(),

@@ -10,11 +10,13 @@
 
 mod accumulator;
 mod keyed;
+mod over;
 mod timers;
 mod unnest;
 mod window;
 
 pub use accumulator::{Accumulator, Arguments, MAX_BYTES, MAX_VALUES, RELATIVE_ERROR, Retracted};
+pub use over::{Deduplicate, Over, WindowTop};
 pub use unnest::unnest;
 pub use window::{WindowAggregate, assign_windows};
 

@@ -133,6 +133,21 @@ impl Explainer<'_> {
                     name(input, *time)
                 )
             }
+            Operator::Over { time, ttl, .. } => {
+                let ttl = ttl.map(|ttl| format!(", keys kept for {ttl}"));
+                format!("over rows by {}{}", name(input, *time), ttl.unwrap_or_default())
+            }
+            Operator::Deduplicate { time, within, .. } => {
+                format!("first row within {within} by {}", name(input, *time))
+            }
+            Operator::WindowTop {
+                start, end, limit, ..
+            } => format!(
+                "first {} rows per window from {} to {}",
+                limit.unwrap_or_default(),
+                name(input, *start),
+                name(input, *end)
+            ),
             Operator::Union => "union".to_owned(),
             Operator::SharedTime => "wait for the slowest key".to_owned(),
             Operator::Sink(id) => sink_title(&self.plan.sinks[id.0]),
@@ -165,6 +180,27 @@ impl Explainer<'_> {
                 );
                 lines
             }
+            Operator::Over {
+                keys, functions, ..
+            } => {
+                let added = node.schema.columns.iter().skip(input.len());
+                let naming = |at| name(input, at);
+                let mut lines = keys_of(keys, input);
+                let functions = functions.iter().zip(added);
+                lines.extend(functions.map(|(f, column)| assigned(column, &f.describe(&naming))));
+                lines
+            }
+            Operator::Deduplicate { keys, .. } => keys_of(keys, input),
+            Operator::WindowTop { keys, order, .. } => {
+                let mut lines = keys_of(keys, input);
+                let naming = |at| name(input, at);
+                lines.extend(
+                    order
+                        .iter()
+                        .map(|key| format!("by {}", key.describe(&naming))),
+                );
+                lines
+            }
             Operator::Sink(id) => {
                 let sink = &self.plan.sinks[id.0];
                 vec![
@@ -175,6 +211,12 @@ impl Explainer<'_> {
             _ => Vec::new(),
         }
     }
+}
+
+fn keys_of(keys: &[Expr], input: &Schema) -> Vec<String> {
+    let keys = keys.iter();
+    keys.map(|key| format!("key {}", described(key, input)))
+        .collect()
 }
 
 fn described(expr: &Expr, input: &Schema) -> String {

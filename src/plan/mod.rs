@@ -11,6 +11,7 @@
 mod aggregate;
 mod diagnostic;
 mod explain;
+mod over;
 pub mod quantity;
 
 use compact_str::CompactString;
@@ -22,6 +23,7 @@ use crate::types::{Fingerprint, Schema, Timespan, Type};
 pub use aggregate::{Aggregate, AggregateFunction};
 pub use diagnostic::{Diagnostic, Place, nearest};
 pub use explain::explain;
+pub use over::{Frame, MAX_FRAME_ROWS, MAX_TOP, OverCall, OverFunction, SortKey};
 
 /// The position of a node in [`Plan::nodes`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -188,6 +190,42 @@ pub enum Operator {
         keys: Vec<Expr>,
         /// What is computed.
         aggregates: Vec<Aggregate>,
+    },
+    /// Computes functions over each row and rows before it, in the order of event time. Output: the input, and a column
+    /// for each function.
+    Over {
+        /// The input column with the event time.
+        time: usize,
+        /// The keys of the partitions.
+        keys: Vec<Expr>,
+        /// What is computed.
+        functions: Vec<OverFunction>,
+        /// The state of a key that has no row for so long is dropped.
+        ttl: Option<Timespan>,
+    },
+    /// Gives the first row of each key, and again the first after the key was silent for longer than `within`. Output:
+    /// the input, and the number 1.
+    Deduplicate {
+        /// The input column with the event time.
+        time: usize,
+        /// What makes rows equal.
+        keys: Vec<Expr>,
+        /// How long a key is remembered after its last row.
+        within: Timespan,
+    },
+    /// Gives the first rows of each key and window, in order, when the window closes. Output: the input, and the row's
+    /// number.
+    WindowTop {
+        /// The input column with the start of the window.
+        start: usize,
+        /// The input column with the end of the window.
+        end: usize,
+        /// The keys beside the window.
+        keys: Vec<Expr>,
+        /// What decides which row is first; of equal rows the one that came first.
+        order: Vec<SortKey>,
+        /// How many rows are given, at most [`MAX_TOP`]. A plan without one is not complete.
+        limit: Option<usize>,
     },
     /// Gives the rows of all inputs as they come.
     Union,

@@ -90,6 +90,15 @@ fn behind(operator: &Operator, inputs: &[Lines]) -> Lines {
                 _ => Lines::Shared,
             }
         }
+        Operator::Over { keys, .. }
+        | Operator::Deduplicate { keys, .. }
+        | Operator::WindowTop { keys, .. } => match moved(&|at| {
+            let known = keys.contains(&Expr::Column(at));
+            known.then_some(at)
+        }) {
+            Lines::Keyed(columns) if columns.iter().all(Option::is_some) => Lines::Keyed(columns),
+            _ => Lines::Shared,
+        },
         Operator::Union => union(inputs),
         Operator::Source(_) | Operator::SharedTime => Lines::Shared,
         Operator::Filter { .. }

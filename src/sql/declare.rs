@@ -561,6 +561,7 @@ fn home<'q>(table: &'q TableDef, place: &Place, types: &'q Types) -> Home<'q> {
         query: table.name.value.as_str().into(),
         place: place.clone(),
         types,
+        ttl: None,
     }
 }
 

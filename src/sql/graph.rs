@@ -175,6 +175,39 @@ impl Graph {
                 }
                 text
             }
+            Operator::Over {
+                time,
+                keys,
+                functions,
+                ttl,
+            } => {
+                let ttl = ttl.map(|ttl| format!(" for {}", ttl.as_micros()));
+                let functions: Vec<String> = functions.iter().map(|f| f.canonical()).collect();
+                format!(
+                    "over #{time} by {}{}: {}",
+                    joined(keys),
+                    ttl.unwrap_or_default(),
+                    functions.concat()
+                )
+            }
+            Operator::Deduplicate { time, keys, within } => {
+                let within = within.as_micros();
+                format!("first on #{time} by {} within {within}", joined(keys))
+            }
+            Operator::WindowTop {
+                start,
+                end,
+                keys,
+                order,
+                limit,
+            } => {
+                let order: Vec<String> = order.iter().map(|key| key.canonical()).collect();
+                format!(
+                    "top {limit:?} of #{start} #{end} by {}: {}",
+                    joined(keys),
+                    order.join(", ")
+                )
+            }
             Operator::Union => "union".to_owned(),
             Operator::SharedTime => "shared time".to_owned(),
             Operator::Sink(id) => format!("sink {}", self.plan.sinks[id.0].fingerprint),

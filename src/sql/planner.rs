@@ -8,13 +8,14 @@ use sqlparser::tokenizer::Location;
 
 use crate::expr::{Expr, ResolveError, Typed};
 use crate::plan::{Diagnostic, Node, NodeId, Operator, Place, Window, nearest};
-use crate::types::Schema;
+use crate::types::{Schema, Timespan};
 
 use super::Catalog;
 use super::aggregate::Grouping;
 use super::convert::Converter;
 use super::graph::Graph;
 use super::lex::place;
+use super::over::Calls;
 use super::scope::{Role, Scope};
 use super::splice::Types;
 use super::statement::ViewDef;
@@ -49,6 +50,8 @@ pub(super) struct Home<'q> {
     pub(super) place: Place,
     /// The types of its casts.
     pub(super) types: &'q Types,
+    /// How long state that has no bound of its own is kept, if that is said.
+    pub(super) ttl: Option<Timespan>,
 }
 
 /// Plans statements.
@@ -73,6 +76,8 @@ pub(super) struct Planner<'a> {
     pub(super) written: BTreeSet<String>,
     /// The options of each table that somebody asked for.
     pub(super) asked: BTreeMap<String, BTreeSet<String>>,
+    /// While the columns of a SELECT are converted: its calls with OVER.
+    pub(super) over: Option<Calls>,
 }
 
 impl<'a> Planner<'a> {
@@ -95,6 +100,7 @@ impl<'a> Planner<'a> {
             used: BTreeSet::new(),
             written: BTreeSet::new(),
             asked: BTreeMap::new(),
+            over: None,
         }
     }
 
@@ -143,9 +149,11 @@ impl<'a> Planner<'a> {
             types: home.types,
             scope,
             grouping,
+            over: self.over.take(),
         };
         let result = converter.convert(ast);
-        let grouping = converter.grouping;
+        let (grouping, over) = (converter.grouping, converter.over);
+        self.over = over;
         (result.map_err(|problem| self.report(problem)), grouping)
     }
 

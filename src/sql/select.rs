@@ -11,6 +11,7 @@ use crate::plan::Operator;
 use crate::types::{Column, Schema, Type};
 
 use super::aggregate::{Grouping, contains_aggregate};
+use super::over::Calls;
 use super::planner::{Failed, Home, Planned, Planner, Relation};
 use super::scope::{Role, Scope};
 
@@ -54,6 +55,7 @@ impl Planner<'_> {
         });
         if !keys.is_empty() || aggregated || select.having.as_ref().is_some_and(contains_aggregate)
         {
+            self.refuse_over_clauses(home, select)?;
             return self.grouped(home, select, relation, keys);
         }
         if let Some(having) = &select.having {
@@ -82,6 +84,7 @@ impl Planner<'_> {
         } else {
             self.settled(home, relation)
         };
+        relation = self.limited(relation, &predicate);
         self.step(home, &mut relation, Operator::Filter { predicate });
         relation
     }
@@ -92,7 +95,18 @@ impl Planner<'_> {
         select: &Select,
         relation: Relation,
     ) -> Planned<Relation> {
-        let (outputs, _) = self.outputs(home, select, &relation.scope, None)?;
+        self.over = Some(Calls::new(&select.named_window));
+        let outputs = self.outputs(home, select, &relation.scope, None);
+        let qualify = select.qualify.as_ref();
+        let qualified =
+            qualify.map(|ast| self.convert_predicate(home, &relation.scope, ast, "QUALIFY"));
+        let calls = self.over.take().unwrap_or_default();
+        let (outputs, _) = outputs?;
+        let qualified = qualified.transpose()?;
+        self.refuse_unused(home, &calls, qualify);
+        if calls.any() {
+            return Ok(self.overed(home, relation, calls, outputs, qualified));
+        }
         let identity = outputs.len() == relation.scope.columns.len()
             && outputs
                 .iter()
@@ -108,6 +122,28 @@ impl Planner<'_> {
         }
         let relation = self.settled(home, relation);
         Ok(self.project_outputs(home, &relation, outputs))
+    }
+
+    /// A projection of calls with OVER, and of what QUALIFY keeps.
+    fn overed(
+        &mut self,
+        home: &Home<'_>,
+        relation: Relation,
+        calls: Calls,
+        outputs: Vec<Output>,
+        qualified: Option<Typed>,
+    ) -> Relation {
+        let (mut relation, columns) = self.over_steps(home, relation, calls);
+        if let Some(predicate) = qualified {
+            let predicate = Self::over_placed(predicate, &columns).expr;
+            relation = self.filtered(home, relation, predicate);
+        }
+        let placed = |output: Output| Output {
+            value: Self::over_placed(output.value, &columns),
+            ..output
+        };
+        let outputs = outputs.into_iter().map(placed).collect();
+        self.project_outputs(home, &relation, outputs)
     }
 
     fn project_outputs(
@@ -325,6 +361,21 @@ impl Planner<'_> {
         Ok(())
     }
 
+    /// OVER and what belongs to it stand in the query around one with GROUP BY.
+    fn refuse_over_clauses(&mut self, home: &Home<'_>, select: &Select) -> Planned<()> {
+        let window = select.named_window.first().map(|w| ("WINDOW", w.0.span));
+        let qualify = select.qualify.as_ref().map(|q| ("QUALIFY", q.span()));
+        let Some((what, span)) = window.or(qualify) else {
+            return Ok(());
+        };
+        Err(self.refuse(
+            home,
+            span.start,
+            format!("{what} cannot stand in a query with GROUP BY"),
+            "group in a query in FROM, and write OVER in the query around it",
+        ))
+    }
+
     fn refuse_clauses(&mut self, home: &Home<'_>, select: &Select) -> Planned<()> {
         let start = select.select_token.0.span.start;
         for (given, what, hint) in [
@@ -358,16 +409,6 @@ impl Planner<'_> {
                 "remove it",
             ),
             (
-                !select.named_window.is_empty(),
-                "WINDOW",
-                "use a window function: FROM TABLE(TUMBLE(…))",
-            ),
-            (
-                select.qualify.is_some(),
-                "QUALIFY",
-                "filter in an outer query",
-            ),
-            (
                 select.value_table_mode.is_some()
                     || select.select_modifiers.is_some()
                     || select.exclude.is_some(),
@@ -385,7 +426,11 @@ impl Planner<'_> {
 
 fn output(scope: &Scope, grouping: Option<&Grouping>, name: CompactString, value: Typed) -> Output {
     let (role, rowtime) = match (&value.expr, grouping) {
-        (Expr::Column(at), None) => (scope.columns[*at].role, scope.columns[*at].column.rowtime),
+        // The column of a call with OVER is not there yet.
+        (Expr::Column(at), None) => scope
+            .columns
+            .get(*at)
+            .map_or((Role::None, false), |c| (c.role, c.column.rowtime)),
         (Expr::Column(at), Some(grouping)) => grouping.role(*at),
         _ => (Role::None, false),
     };

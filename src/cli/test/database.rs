@@ -1,6 +1,6 @@
 //! The statements of a test file.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use sqllogictest::{ColumnType, DBOutput};
@@ -85,6 +85,8 @@ pub(super) struct Database {
     given: Arc<Given>,
     /// Names and texts of the statements.
     declared: Vec<(String, String)>,
+    /// The settings for what is declared and asked from here on.
+    settings: String,
     steps: Vec<Step>,
     /// The pipelines at work, and what was looked at already of what came out.
     live: Option<Live>,
@@ -102,6 +104,7 @@ impl Database {
     pub(super) fn new(given: Arc<Given>) -> Self {
         Self {
             declared: given.pipelines.clone(),
+            settings: String::new(),
             given,
             steps: Vec::new(),
             live: None,
@@ -131,6 +134,11 @@ impl sqllogictest::DB for Database {
                 Ok(DBOutput::StatementComplete(0))
             }
             ["SET", "CLOCK", ..] => Ok(self.step(Step::SetClock(instant(behind(sql, "CLOCK"))?))),
+            ["SET", key, ..] if key.starts_with('\'') => {
+                compile(&[("query".to_owned(), sql.to_owned())], &self.catalog())?;
+                let _ = write!(self.settings, "{}; ", sql.trim().trim_end_matches(';'));
+                Ok(DBOutput::StatementComplete(0))
+            }
             ["WAIT", ..] => Ok(self.step(Step::Wait(timespan(behind(sql, "WAIT"))?))),
             ["END", "OF", "INPUT"] => Ok(self.step(Step::End)),
             ["INSERT", "INTO", _, "VALUES" | "PAYLOAD" | "TOPIC", ..] => self.feed(sql, words[2]),
@@ -181,6 +189,7 @@ impl Database {
     }
 
     fn declare(&mut self, name: String, text: String) -> Result<DBOutput<Letter>, Refused> {
+        let text = format!("{}{text}", self.settings);
         self.declared.push((name.clone(), text));
         let query = ("query".to_owned(), format!("SELECT * FROM `{name}`"));
         match compile_query(&self.declared, &query, &self.catalog()) {
@@ -228,7 +237,8 @@ impl Database {
 
     /// The rows of a query over all that was fed, with all windows closed.
     fn query(&self, sql: &str) -> Result<(Arc<Plan>, Outcome), Refused> {
-        let query = ("query".to_owned(), sql.trim().to_owned());
+        let text = format!("{}{}", self.settings, sql.trim());
+        let query = ("query".to_owned(), text);
         let (plan, _) = compile_query(&self.declared, &query, &self.catalog())?;
         let plan = Arc::new(plan);
         let mut machine = Machine::new(plan.clone(), self.given.max_keys, ARRIVAL);

@@ -13,7 +13,7 @@ use crate::types::Type;
 use super::grouping_sets::Sets;
 use super::scope::{Role, Scope};
 
-pub(super) use call::convert;
+pub(super) use call::{aggregate, convert};
 pub(super) use known::is_aggregate;
 
 /// The keys and aggregates of a query. The row behind it: keys, aggregates, window start, end and time.

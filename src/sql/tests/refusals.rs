@@ -153,7 +153,7 @@ fn queries_are_refused_at_their_place_with_a_remedy() {
         ),
         (
             "INSERT INTO out SELECT device, LAG(temp) OVER (PARTITION BY device ORDER BY ts) FROM readings",
-            "a.sql:9:32: OVER is not supported yet (use a window: GROUP BY over TUMBLE or HOP)",
+            "a.sql:9:1: X",
         ),
         (
             "INSERT INTO out SELECT device, temp FROM readings UNION SELECT device, temp FROM readings",
