@@ -251,17 +251,16 @@ impl Engine {
     /// Definitions with stored state, by fingerprint.
     fn definitions(&self) -> BTreeMap<Fingerprint, CompactString> {
         let nodes = self.plan.nodes.iter();
-        let stateful =
-            nodes.filter(|node| {
-                use plan::Operator as O;
-                matches!(
-                    node.operator,
-                    O::WindowAggregate { .. }
-                        | O::Over { .. }
-                        | O::Deduplicate { .. }
-                        | O::WindowTop { .. }
-                )
-            });
+        let stateful = nodes.filter(|node| {
+            use plan::Operator as O;
+            matches!(
+                node.operator,
+                O::WindowAggregate { .. }
+                    | O::Over { .. }
+                    | O::Deduplicate { .. }
+                    | O::WindowTop { .. }
+            )
+        });
         stateful
             .map(|node| (node.fingerprint, node.query.clone()))
             .collect()

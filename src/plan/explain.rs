@@ -135,7 +135,11 @@ impl Explainer<'_> {
             }
             Operator::Over { time, ttl, .. } => {
                 let ttl = ttl.map(|ttl| format!(", keys kept for {ttl}"));
-                format!("over rows by {}{}", name(input, *time), ttl.unwrap_or_default())
+                format!(
+                    "over rows by {}{}",
+                    name(input, *time),
+                    ttl.unwrap_or_default()
+                )
             }
             Operator::Deduplicate { time, within, .. } => {
                 format!("first row within {within} by {}", name(input, *time))

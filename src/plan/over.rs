@@ -106,7 +106,11 @@ impl OverFunction {
     pub fn describe(&self, naming: &dyn Fn(usize) -> String) -> String {
         match &self.call {
             OverCall::Aggregate(aggregate) => {
-                format!("{} OVER ({})", aggregate.describe(naming), self.frame.text())
+                format!(
+                    "{} OVER ({})",
+                    aggregate.describe(naming),
+                    self.frame.text()
+                )
             }
             OverCall::RowNumber if self.frame.is_bounded() => {
                 format!("ROW_NUMBER() OVER ({})", self.frame.text())

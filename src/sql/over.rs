@@ -469,9 +469,10 @@ impl Converter<'_> {
             Expr::Literal(Value::Interval(_)) => {
                 ("a RANGE cannot be negative", "remove the minus sign")
             }
-            Expr::Literal(Value::Months(_)) => {
-                ("months and years have no fixed length", "use DAY or shorter")
-            }
+            Expr::Literal(Value::Months(_)) => (
+                "months and years have no fixed length",
+                "use DAY or shorter",
+            ),
             _ => (
                 "RANGE over time takes a constant INTERVAL",
                 "write RANGE BETWEEN INTERVAL '10' SECOND PRECEDING AND CURRENT ROW, or ROWS for a number of rows",
@@ -489,7 +490,8 @@ impl Converter<'_> {
         count
             .filter(|count| *count <= MAX_FRAME_ROWS)
             .ok_or_else(|| {
-                let message = format!("the number of rows is a constant from 0 to {MAX_FRAME_ROWS}");
+                let message =
+                    format!("the number of rows is a constant from 0 to {MAX_FRAME_ROWS}");
                 let hint = "write 10, or RANGE with an INTERVAL for a span of time";
                 self.blame(ast, ResolveError::hinted(message, hint))
             })
@@ -588,9 +590,9 @@ fn refused(name: &str) -> Option<&'static str> {
         "LEAD" => Some(
             "the next row is not known yet: look back from it, LAG(x) OVER (…) gives the pair when its later row comes",
         ),
-        "NTILE" | "PERCENT_RANK" | "CUME_DIST" => {
-            Some("it needs all rows of a partition, and a stream has no end: use PERCENTILE in a window")
-        }
+        "NTILE" | "PERCENT_RANK" | "CUME_DIST" => Some(
+            "it needs all rows of a partition, and a stream has no end: use PERCENTILE in a window",
+        ),
         "NTH_VALUE" => Some("use FIRST_VALUE, LAST_VALUE, or LAG(x, n)"),
         _ => None,
     }
@@ -608,8 +610,10 @@ impl Planner<'_> {
         let mut columns = vec![0; calls.found.len()];
         let mut left: Vec<(usize, Call)> = calls.found.into_iter().enumerate().collect();
         while !left.is_empty() {
-            let (first, rest): (Vec<_>, Vec<_>) =
-                left.iter().cloned().partition(|(_, call)| together(&left[0].1, call));
+            let (first, rest): (Vec<_>, Vec<_>) = left
+                .iter()
+                .cloned()
+                .partition(|(_, call)| together(&left[0].1, call));
             for (i, (index, _)) in first.iter().enumerate() {
                 columns[*index] = relation.scope.columns.len() + i;
             }

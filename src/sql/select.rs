@@ -2,8 +2,8 @@
 
 use compact_str::CompactString;
 use sqlparser::ast::{
-    Expr as Ast, GroupByExpr, Ident, Select, SelectItem, SelectItemQualifiedWildcardKind, Spanned,
-    WildcardAdditionalOptions,
+    Distinct, Expr as Ast, GroupByExpr, Ident, Select, SelectItem, SelectItemQualifiedWildcardKind,
+    Spanned, WildcardAdditionalOptions,
 };
 
 use crate::expr::{Expr, Typed};
@@ -47,6 +47,10 @@ impl Planner<'_> {
                 ));
             }
         };
+        if let Some(distinct) = &select.distinct {
+            let plain = *distinct == Distinct::Distinct && keys.is_empty();
+            return self.distinct(home, select, relation, plain);
+        }
         let aggregated = select.projection.iter().any(|item| match item {
             SelectItem::UnnamedExpr(ast) | SelectItem::ExprWithAlias { expr: ast, .. } => {
                 contains_aggregate(ast)
@@ -67,6 +71,46 @@ impl Planner<'_> {
             ));
         }
         self.projected(home, select, relation)
+    }
+
+    /// `SELECT DISTINCT` of the rows of windows: a GROUP BY of all columns.
+    fn distinct(
+        &mut self,
+        home: &Home<'_>,
+        select: &Select,
+        relation: Relation,
+        plain: bool,
+    ) -> Planned<Relation> {
+        let start = select.select_token.0.span.start;
+        let hint = "group by the columns over a window: GROUP BY a, window_start, window_end";
+        if relation.scope.position_of(Role::End).is_none() {
+            let message = "SELECT DISTINCT over a whole stream would remember every row for ever";
+            return Err(self.refuse(home, start, message, hint));
+        }
+        if !plain || select.having.is_some() {
+            let message = "SELECT DISTINCT takes no ON, GROUP BY or HAVING";
+            return Err(self.refuse(home, start, message, hint));
+        }
+        let wild = select.projection.iter().any(|item| {
+            matches!(
+                item,
+                SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..)
+            )
+        });
+        if wild {
+            let message = "SELECT DISTINCT takes no *";
+            return Err(self.refuse(home, start, message, "name the columns"));
+        }
+        let columns = select.projection.iter().filter_map(|item| match item {
+            SelectItem::UnnamedExpr(ast) | SelectItem::ExprWithAlias { expr: ast, .. } => Some(ast),
+            _ => None,
+        });
+        let keys: Vec<Ast> = columns
+            .filter(|ast| !matches!(ast, Ast::Value(_)))
+            .cloned()
+            .collect();
+        self.refuse_over_clauses(home, select)?;
+        self.grouped(home, select, relation, &keys)
     }
 
     /// A filter; below a window that is not assigned yet where that is possible.
@@ -379,11 +423,6 @@ impl Planner<'_> {
     fn refuse_clauses(&mut self, home: &Home<'_>, select: &Select) -> Planned<()> {
         let start = select.select_token.0.span.start;
         for (given, what, hint) in [
-            (
-                select.distinct.is_some(),
-                "SELECT DISTINCT",
-                "group by the columns over a window: GROUP BY a, window_start, window_end",
-            ),
             (
                 select.top.is_some(),
                 "TOP",

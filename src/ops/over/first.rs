@@ -118,8 +118,7 @@ impl Deduplicate {
         if run.row.is_some() {
             self.due.set(runs.line, run.first, slot);
         } else {
-            self.expiry
-                .set(runs.line, run.last.plus(self.within), slot);
+            self.expiry.set(runs.line, run.last.plus(self.within), slot);
         }
     }
 }
@@ -241,7 +240,10 @@ impl Operator for Deduplicate {
                 let given = |run: &Run| run.row.is_none();
                 let open = &self.state.get(slot).open;
                 let within = self.within;
-                if open.first().is_some_and(|run| given(run) && run.last.plus(within) <= at) {
+                if open
+                    .first()
+                    .is_some_and(|run| given(run) && run.last.plus(within) <= at)
+                {
                     let runs = self.state.change(slot);
                     runs.open.remove(0);
                     if runs.open.is_empty() {

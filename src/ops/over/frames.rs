@@ -10,8 +10,8 @@
 
 use std::collections::VecDeque;
 
-use super::super::accumulator::{Accumulator, Retracted};
 use super::super::Discard;
+use super::super::accumulator::{Accumulator, Retracted};
 use crate::plan::{Aggregate, AggregateFunction, Frame, MAX_FRAME_ROWS};
 use crate::types::{EventTime, Value};
 

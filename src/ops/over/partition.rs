@@ -23,7 +23,10 @@ enum Source {
     /// The place of a row in a sliding frame.
     Place(usize),
     /// An aggregate of all rows up to this one, or of all up to its time.
-    Total { which: usize, peers: bool },
+    Total {
+        which: usize,
+        peers: bool,
+    },
     RowNumber,
     Rank,
     DenseRank,
@@ -252,7 +255,9 @@ impl Partition {
             return;
         };
         self.last = Some(time);
-        let given = self.given.get_or_insert_with(|| Box::new(Given::new(layout)));
+        let given = self
+            .given
+            .get_or_insert_with(|| Box::new(Given::new(layout)));
         given.slide(layout, time);
         let room = given.room(layout);
         for refused in peers.drain(peers.len().min(room)..) {
@@ -554,7 +559,10 @@ impl Given {
         }
         for slide in &mut given.slides {
             (slide.start, slide.meet) = (from.u64()?, from.u64()?);
-            if !(base <= slide.start && slide.start <= slide.meet.max(base) && slide.meet <= rows.end()) {
+            if !(base <= slide.start
+                && slide.start <= slide.meet.max(base)
+                && slide.meet <= rows.end())
+            {
                 return Err(StateError::Invalid { what: "frame" });
             }
         }

@@ -95,18 +95,18 @@ impl Over {
         if self.strict {
             return Some(format!("late: the watermark had reached {watermark}"));
         }
-        let key = || key_text(&self.key_bytes);
-        if let Some(slot) = self.state.find(&self.key_bytes) {
-            let last = self.state.get(slot).last().filter(|last| time <= *last);
-            return last.map(|last| {
-                let key = key();
+        let known = self.state.find(&self.key_bytes);
+        if let Some(last) = known.and_then(|slot| self.state.get(slot).last()) {
+            return (time <= last).then(|| {
+                let key = key_text(&self.key_bytes);
                 format!("late: the rows of key {key} up to {last} have been given")
             });
         }
+        // Of this key nothing is known that was given; something may have been forgotten.
         let reach = self.reach?;
         let whole = time > watermark.minus(reach) || self.forgotten == EventTime::MIN;
         (!whole && time <= self.forgotten.plus(reach)).then(|| {
-            let key = key();
+            let key = key_text(&self.key_bytes);
             format!(
                 "late: the watermark had reached {watermark}, and what the row looks back on of key {key} may have been \
                  forgotten"
