@@ -159,7 +159,9 @@ fn run(random: &mut Random, query: &str, events: &[Event], seed: u64) -> Disk {
     let fold = [0, 700, 1 << 20][random.below(3) as usize];
     let mut whole = Disk::default();
     let mut running = engine(&plan, fold);
-    events.iter().for_each(|event| deliver(&mut running, event));
+    for event in events {
+        deliver(&mut running, event);
+    }
     running.finish();
     whole.commit(running.seal(CLOCK));
 
@@ -332,9 +334,25 @@ fn over(seed: u64) {
             "{columns}, ROW_NUMBER() OVER {window}, RANK() OVER {window}, DENSE_RANK() OVER {window}, LAG(v, {back}, n) OVER {window}"
         );
     }
-    let query = format!("SELECT {} FROM t", select(&columns));
+    let spans = frames.iter().filter_map(|frame| match frame {
+        Frame::Range(span) => Some(*span),
+        _ => None,
+    });
+    let longest = spans.clone().max().unwrap_or_default();
+    let ranges = spans.count() == frames.len() && !ranks;
+    // Where a frame is not bounded by time, a time to live may be said.
+    let ttl = (random.below(2) == 0).then(|| 1 + random.below(100) as i64);
+    let set = ttl.map(|ttl| format!("SET 'table.exec.state.ttl' = '{ttl}ms'; "));
+    let ttl = ttl.filter(|_| !ranges).map(|ttl| ttl.max(longest));
+    let query = format!(
+        "{}SELECT {} FROM t",
+        set.unwrap_or_default(),
+        select(&columns)
+    );
     if !keyed {
-        events.iter_mut().for_each(|event| event.key = 0);
+        for event in &mut events {
+            event.key = 0;
+        }
     }
     let got = run(random, &query, &events, seed);
 
@@ -352,7 +370,9 @@ fn over(seed: u64) {
         .collect();
     // Which rows are late: all of an unbounded frame, and no row in time.
     let mut taken = vec![false; events.len()];
-    given.iter().for_each(|(number, _)| taken[*number] = true);
+    for (number, _) in &given {
+        taken[*number] = true;
+    }
     let mut late = 0;
     for event in &events {
         if event.millis > event.watermark {
@@ -374,14 +394,8 @@ fn over(seed: u64) {
                     && other.millis >= event.millis
                     && other.millis <= event.watermark
             };
-            let span = frames.iter().map(|f| {
-                if let Frame::Range(span) = f {
-                    *span
-                } else {
-                    i64::MAX / 4
-                }
-            });
-            let old = event.millis <= event.watermark - span.max().unwrap();
+            let span = ttl.unwrap_or(if ranges { longest } else { i64::MAX / 4 });
+            let old = event.millis <= event.watermark - span;
             assert!(
                 events.iter().any(|e| passed(&e)) || old,
                 "seed {seed}: not late: {event:?}"
@@ -404,8 +418,9 @@ fn over(seed: u64) {
         keys.entry(event.key).or_default().push(event);
     }
     // Sorting is stable: ties stay in the order of arrival.
-    keys.values_mut()
-        .for_each(|rows| rows.sort_by_key(|row| row.millis));
+    for rows in keys.values_mut() {
+        rows.sort_by_key(|row| row.millis);
+    }
     for rows in keys.values() {
         let order: Vec<usize> = given
             .iter()
@@ -416,7 +431,8 @@ fn over(seed: u64) {
         assert_eq!(order, expected, "seed {seed}: order");
     }
     for (number, row) in &given {
-        let rows = &keys[&events[*number].key];
+        let rows = since_silence(&keys[&events[*number].key], &events[*number], ttl);
+        let rows = rows.as_slice();
         let at = rows.iter().position(|row| row.number == *number).unwrap();
         let mut expected = Vec::new();
         for frame in &frames {
@@ -446,6 +462,19 @@ fn over(seed: u64) {
             );
         }
     }
+}
+
+/// The rows of a key since it was last silent for longer than a time to live before a row, that row's peers and later
+/// ones included.
+fn since_silence<'e>(rows: &[&'e Event], row: &Event, ttl: Option<i64>) -> Vec<&'e Event> {
+    let mut start = 0;
+    for (at, pair) in rows.windows(2).enumerate() {
+        let silent = pair[1].millis - pair[0].millis;
+        if pair[1].millis <= row.millis && ttl.is_some_and(|ttl| silent > ttl) {
+            start = at + 1;
+        }
+    }
+    rows[start..].to_vec()
 }
 
 #[test]

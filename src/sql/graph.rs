@@ -8,7 +8,10 @@ use std::fmt::Write;
 
 use compact_str::CompactString;
 
-use crate::plan::{Node, NodeId, Operator, Place, Plan, Sink, SinkId, Source, SourceId, Window};
+use crate::plan::{
+    Node, NodeId, Operator, OverFunction, Place, Plan, Sink, SinkId, SortKey, Source, SourceId,
+    Window,
+};
 use crate::types::{Fingerprint, Schema};
 
 /// Builds a plan.
@@ -182,7 +185,8 @@ impl Graph {
                 ttl,
             } => {
                 let ttl = ttl.map(|ttl| format!(" for {}", ttl.as_micros()));
-                let functions: Vec<String> = functions.iter().map(|f| f.canonical()).collect();
+                let functions: Vec<String> =
+                    functions.iter().map(OverFunction::canonical).collect();
                 format!(
                     "over #{time} by {}{}: {}",
                     joined(keys),
@@ -201,7 +205,7 @@ impl Graph {
                 order,
                 limit,
             } => {
-                let order: Vec<String> = order.iter().map(|key| key.canonical()).collect();
+                let order: Vec<String> = order.iter().map(SortKey::canonical).collect();
                 format!(
                     "top {limit:?} of #{start} #{end} by {}: {}",
                     joined(keys),

@@ -156,6 +156,9 @@ pub(super) struct Waiting {
     pub(super) inputs: [Box<[Value]>; 2],
 }
 
+/// What takes a row with the values of the functions, or why there are none.
+type Each<'a> = dyn FnMut(&Waiting, Result<&[Value], Discard>) + 'a;
+
 /// What is known of the rows of a key that were given.
 #[derive(Debug, Default)]
 struct Given {
@@ -249,7 +252,7 @@ impl Partition {
         &mut self,
         layout: &Layout,
         mut peers: Vec<Waiting>,
-        each: &mut dyn FnMut(&Waiting, Result<&[Value], Discard>),
+        each: &mut Each<'_>,
     ) {
         let Some(time) = peers.first().map(|peer| peer.time) else {
             return;
@@ -277,7 +280,9 @@ impl Partition {
         }
         for (slide, plan) in given.slides.iter_mut().zip(&layout.frames) {
             if matches!(plan.frame, Frame::Range(_)) {
-                peers.iter().for_each(|_| slide.add(plan, &given.rows));
+                for _ in &peers {
+                    slide.add(plan, &given.rows);
+                }
             }
         }
         let before = given.count;
@@ -319,8 +324,11 @@ impl Given {
         for (slide, plan) in self.slides.iter_mut().zip(&layout.frames) {
             if let Frame::Range(span) = plan.frame {
                 let from = time.minus(span);
-                let old = |number: &u64| self.rows.get(*number).is_some_and(|row| row.time < from);
-                let start = slide.start + (slide.start..).take_while(old).count() as u64;
+                let old = |number: u64| self.rows.get(number).is_some_and(|row| row.time < from);
+                let mut start = slide.start;
+                while old(start) {
+                    start += 1;
+                }
                 slide.begin(plan, start, &self.rows);
             }
         }
@@ -538,7 +546,9 @@ impl Given {
         self.totals.iter().for_each(|total| total.encode(out));
         for lag in &self.lags {
             out.u64(lag.len() as u64);
-            lag.iter().for_each(|value| out.value(value));
+            for value in lag {
+                out.value(value);
+            }
         }
     }
 

@@ -57,19 +57,23 @@ impl Over {
         ttl: Option<Timespan>,
         max_keys: usize,
     ) -> Self {
-        let longest = functions.iter().map(|function| match function.frame {
-            Frame::Range(span) => Some(span),
-            _ => None,
-        });
-        let ranges: Option<Vec<Timespan>> = longest.collect();
-        let longest = ranges.and_then(|spans| spans.into_iter().max());
+        let spans = functions
+            .iter()
+            .filter_map(|function| match function.frame {
+                Frame::Range(span) => Some(span),
+                _ => None,
+            });
+        let longest = spans.clone().max();
+        let only_spans = spans.count() == functions.len();
+        // What a RANGE looks back on is not forgotten sooner.
+        let ttl = ttl.map(|ttl| longest.map_or(ttl, |longest| longest.max(ttl)));
         Self {
             time,
             keys,
             layout: Layout::new(&functions),
             strict: functions.iter().any(|one| !one.frame.is_bounded()),
-            reach: longest.or(ttl),
-            expires: longest.is_none(),
+            reach: if only_spans { longest } else { ttl },
+            expires: !only_spans,
             state: Keyed::new(max_keys),
             forgotten: EventTime::MIN,
             due: Timers::default(),
