@@ -112,6 +112,7 @@ fn plan(window: &Window) -> Plan {
     };
     let empty = Schema::default();
     Plan {
+        tables: Vec::new(),
         sources: vec![source],
         nodes: vec![
             node(Operator::Source(SourceId(0)), vec![], &empty, "source"),

@@ -68,8 +68,8 @@ impl<S: KeyState + Default> Keyed<S> {
     /// The slot of `key`, if it has state.
     pub(super) fn find(&self, key: &[u8]) -> Option<u32> {
         let same = |slot: &u32| *self.slots[*slot as usize].key == *key;
-        let slot = self.table.find(xxh3_64(key), same).copied();
-        slot.filter(|slot| !self.get(*slot).is_empty())
+        let slot = *self.table.find(xxh3_64(key), same)?;
+        (!self.slots[slot as usize].state.is_empty()).then_some(slot)
     }
 
     /// The slot of `key`, made if there is room; `None` if there is not. The caller changes its state at once.

@@ -9,6 +9,7 @@
 //! had happened; rows that fire together come in the order of their key's bytes, which a restart does not change.
 
 mod accumulator;
+mod join;
 mod keyed;
 mod over;
 mod timers;
@@ -16,6 +17,7 @@ mod unnest;
 mod window;
 
 pub use accumulator::{Accumulator, Arguments, MAX_BYTES, MAX_VALUES, RELATIVE_ERROR, Retracted};
+pub use join::{IntervalJoin, LookupJoin, TemporalJoin};
 pub use over::{Deduplicate, Over, WindowTop};
 pub use unnest::unnest;
 pub use window::{WindowAggregate, assign_windows};
