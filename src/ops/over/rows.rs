@@ -309,3 +309,82 @@ impl Operator for Over {
         self.state.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Aggregate, AggregateFunction, MAX_FRAME_ROWS, OverCall};
+    use crate::types::Type;
+
+    #[derive(Default)]
+    struct Out {
+        rows: Vec<Row>,
+        discards: Vec<Discard>,
+    }
+
+    impl Emit for Out {
+        fn row(&mut self, row: &[Value], _lineage: Lineage) {
+            self.rows.push(row.to_vec());
+        }
+
+        fn discard(&mut self, discard: Discard) {
+            self.discards.push(discard);
+        }
+    }
+
+    /// `COUNT(*)` over a RANGE of an hour, for the rows (time in milliseconds, key).
+    fn counting(max_keys: usize) -> Over {
+        let count = Aggregate::new(AggregateFunction::Count, Vec::new(), Type::BigInt);
+        let function = OverFunction {
+            frame: Frame::Range(Timespan::from_secs(3_600)),
+            call: OverCall::Aggregate(count),
+        };
+        Over::new(0, vec![Expr::Column(1)], vec![function], None, max_keys)
+    }
+
+    fn progress(millis: i64) -> Progress {
+        Progress {
+            line: Timeline::SHARED,
+            watermark: EventTime::from_millis(millis),
+        }
+    }
+
+    fn take(over: &mut Over, millis: i64, key: &str, at: i64, out: &mut Out) {
+        let row = [Value::Timestamp(millis * 1_000), Value::str(key)];
+        let context = Context {
+            now: EventTime::MIN,
+        };
+        over.process(0, &row, Lineage(0), progress(at), &context, out);
+    }
+
+    #[test]
+    fn waiting_rows_and_frames_and_keys_are_bounded() {
+        let (mut over, mut out) = (counting(1), Out::default());
+        for millis in 0..=MAX_WAITING_ROWS as i64 {
+            take(&mut over, millis, "a", -1, &mut out);
+        }
+        assert_eq!(out.discards.len(), 1);
+        assert_eq!(out.discards[0].reason, "waiting_limit");
+        assert!(out.discards[0].detail.contains("key 'a'"));
+        let last = MAX_WAITING_ROWS as i64;
+        over.advance(progress(last), &mut out);
+        assert_eq!(out.rows.len(), MAX_FRAME_ROWS);
+        // The frame is full; what comes after it has slid on is taken.
+        take(&mut over, last + 1, "a", last, &mut out);
+        over.advance(progress(last + 1), &mut out);
+        assert_eq!(out.rows.len(), MAX_FRAME_ROWS);
+        assert_eq!(out.discards[1].reason, "frame_limit");
+        take(&mut over, 3_600_010, "a", last + 1, &mut out);
+        over.advance(progress(3_600_010), &mut out);
+        let count = out.rows.last().unwrap()[2].clone();
+        assert_eq!(count, Value::Int(MAX_FRAME_ROWS as i64 - 9));
+        take(&mut over, 3_600_011, "b", 3_600_010, &mut out);
+        assert_eq!(out.discards[2].reason, "max_keys");
+        // A silent key is forgotten, and another has room; nobody waits for that.
+        assert_eq!(over.next_timer(Timeline::SHARED), None);
+        over.advance(progress(3 * 3_600_011), &mut out);
+        assert_eq!(over.keys(), 0);
+        take(&mut over, 4 * 3_600_000, "b", 3 * 3_600_011, &mut out);
+        assert_eq!((over.keys(), out.discards.len()), (1, 3));
+    }
+}
