@@ -9,7 +9,7 @@ use headwater::codec::{Format, JsonFormat, Message, TimestampFormat};
 use headwater::engine::{Clock, Engine, EngineOptions, SealedEpoch, StateChange, Stored};
 use headwater::expr::Expr;
 use headwater::plan::{
-    Aggregate, AggregateFunction, ColumnOrigin, Node, NodeId, Operator, Place, Plan, Sink,
+    Aggregate, AggregateFunction, ColumnOrigin, LateRows, Node, NodeId, Operator, Place, Plan, Sink,
     SinkConnector, SinkId, Source, SourceColumn, SourceConnector, SourceId, Watermark, Window,
 };
 use headwater::types::{Column, EventTime, Fingerprint, Schema, Timespan, Type};
@@ -109,6 +109,7 @@ fn plan(window: &Window) -> Plan {
             aggregate(AggregateFunction::FirstValue, Some(2)),
             aggregate(AggregateFunction::LastValue, Some(2)),
         ],
+        late: LateRows::DeadLetter,
     };
     let empty = Schema::default();
     Plan {

@@ -60,6 +60,14 @@ impl<S: KeyState + Default> Keyed<S> {
         self.emptied += 1;
     }
 
+    /// The slot of `key`, if it has state.
+    pub(super) fn find(&self, key: &[u8]) -> Option<u32> {
+        let is_key = |slot: &u32| *self.slots[*slot as usize].key == *key;
+        let slot = *self.table.find(xxh3_64(key), is_key)?;
+        let has_state = !self.slots[slot as usize].state.is_empty();
+        has_state.then_some(slot)
+    }
+
     /// The slot of `key`, made if there is room; `None` if there is not. The caller changes its state at once.
     pub(super) fn slot(&mut self, key: &[u8]) -> Option<u32> {
         let hash = xxh3_64(key);

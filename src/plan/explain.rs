@@ -10,7 +10,7 @@ use crate::types::{Column, Schema};
 
 use super::{
     ColumnOrigin, Format, JsonFormat, Metadata, Node, NodeId, Operator, Plan, Sink, SinkConnector,
-    Source, SourceConnector, TimestampFormat, TopicPart, Window,
+    LateRows, Source, SourceConnector, TimestampFormat, TopicPart, Window,
 };
 
 /// The plan as trees.
@@ -133,6 +133,7 @@ impl Explainer<'_> {
                     name(input, *time)
                 )
             }
+            Operator::LateRows => "rows that were too late for".to_owned(),
             Operator::Union => "union".to_owned(),
             Operator::SharedTime => "wait for the slowest key".to_owned(),
             Operator::Sink(id) => sink_title(&self.plan.sinks[id.0]),
@@ -149,7 +150,10 @@ impl Explainer<'_> {
                 .map(|(expr, column)| assigned(column, &described(expr, input)))
                 .collect(),
             Operator::WindowAggregate {
-                keys, aggregates, ..
+                keys,
+                aggregates,
+                late,
+                ..
             } => {
                 let columns = &node.schema.columns;
                 let key = |(expr, column): (&Expr, &Column)| {
@@ -163,6 +167,13 @@ impl Explainer<'_> {
                         .zip(rest)
                         .map(|(a, column)| assigned(column, &a.describe(&|at| name(input, at)))),
                 );
+                match late {
+                    LateRows::DeadLetter => {}
+                    LateRows::Table => lines.push("late rows go to a table".to_owned()),
+                    LateRows::Update { allowed } => {
+                        lines.push(format!("late rows revise it for {allowed}"));
+                    }
+                }
                 lines
             }
             Operator::Sink(id) => {
@@ -229,6 +240,12 @@ fn window_text(window: &Window, input: &Schema) -> String {
             size,
             offset,
         } => format!("window of {size} every {slide}{}", shifted(offset)),
+        Window::Cumulate { step, size, offset } => {
+            format!("window growing by {step} up to {size}{}", shifted(offset))
+        }
+        Window::Session { gap, .. } => format!("session with a gap of {gap}"),
+        Window::Count { size, slide, .. } if size == slide => format!("window of {size} rows"),
+        Window::Count { size, slide, .. } => format!("window of {size} rows every {slide} rows"),
         Window::Attached { start, end } => format!(
             "window from {} to {}",
             name(input, *start),

@@ -8,7 +8,7 @@ use std::fmt::Write;
 
 use compact_str::CompactString;
 
-use crate::plan::{Node, NodeId, Operator, Place, Plan, Sink, SinkId, Source, SourceId, Window};
+use crate::plan::{LateRows, Node, NodeId, Operator, Place, Plan, Sink, SinkId, Source, SourceId, Window};
 use crate::types::{Fingerprint, Schema};
 
 /// Builds a plan.
@@ -163,6 +163,7 @@ impl Graph {
                 time,
                 keys,
                 aggregates,
+                late,
             } => {
                 let mut text = format!(
                     "aggregate {} on #{time} by {}:",
@@ -173,8 +174,12 @@ impl Graph {
                     // Writing to a string cannot fail.
                     let _ = write!(text, " {}", a.canonical());
                 }
+                if let LateRows::Update { allowed } = late {
+                    let _ = write!(text, " revised for {}", allowed.as_micros());
+                }
                 text
             }
+            Operator::LateRows => "late rows".to_owned(),
             Operator::Union => "union".to_owned(),
             Operator::SharedTime => "shared time".to_owned(),
             Operator::Sink(id) => format!("sink {}", self.plan.sinks[id.0].fingerprint),
@@ -211,6 +216,20 @@ fn window_text(window: &Window) -> String {
                 offset.as_micros()
             )
         }
+        Window::Cumulate { step, size, offset } => format!(
+            "cumulate {} {} {}",
+            step.as_micros(),
+            size.as_micros(),
+            offset.as_micros()
+        ),
+        Window::Session { gap, partition } => {
+            format!("session {} by {partition:?}", gap.as_micros())
+        }
+        Window::Count {
+            size,
+            slide,
+            partition,
+        } => format!("count {size} {slide} by {partition:?}"),
         Window::Attached { start, end } => format!("attached #{start} #{end}"),
     }
 }

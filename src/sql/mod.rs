@@ -142,10 +142,14 @@ fn compiled(planner: Planner<'_>, before: Vec<Diagnostic>, files: &[(String, Str
         ..
     } = planner;
     let mut problems: Vec<Diagnostic> = [before, found].concat();
+    let plan = graph.finish();
+    if problems.is_empty() {
+        problems = window::refuse_steps_behind_revisions(&plan);
+    }
     in_order(files, &mut problems);
     in_order(files, &mut warnings);
     if problems.is_empty() {
-        Ok((align::align(graph.finish()), warnings))
+        Ok((align::align(plan), warnings))
     } else {
         Err(problems)
     }

@@ -19,6 +19,7 @@ use super::scope::{Role, Scope};
 use super::splice::Types;
 use super::statement::ViewDef;
 use super::table::TableDef;
+use super::window::LateTables;
 
 /// Something is wrong, and it has been reported.
 #[derive(Clone, Copy, Debug)]
@@ -73,6 +74,8 @@ pub(super) struct Planner<'a> {
     pub(super) written: BTreeSet<String>,
     /// The options of each table that somebody asked for.
     pub(super) asked: BTreeMap<String, BTreeSet<String>>,
+    /// What becomes of late rows.
+    pub(super) late: LateTables,
 }
 
 impl<'a> Planner<'a> {
@@ -95,6 +98,7 @@ impl<'a> Planner<'a> {
             used: BTreeSet::new(),
             written: BTreeSet::new(),
             asked: BTreeMap::new(),
+            late: LateTables::default(),
         }
     }
 
@@ -200,6 +204,7 @@ impl<'a> Planner<'a> {
     /// The relation with its window assigned to its rows.
     pub(super) fn settled(&mut self, home: &Home<'_>, mut relation: Relation) -> Relation {
         if let Some((window, time)) = relation.pending.take() {
+            self.refuse_unassignable(home, &window);
             let schema = relation.scope.schema();
             let operator = Operator::WindowAssign { window, time };
             relation.node = self.graph.add(

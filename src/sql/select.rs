@@ -180,7 +180,7 @@ impl Planner<'_> {
                 return Err(self.refuse(home, location, error.message, hint));
             }
         };
-        let mut result = self.aggregated(home, relation, grouping);
+        let mut result = self.aggregated(home, relation, grouping, location)?;
         if let Some(predicate) = having {
             self.step(home, &mut result, Operator::Filter { predicate });
         }
