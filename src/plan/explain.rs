@@ -9,8 +9,8 @@ use crate::expr::Expr;
 use crate::types::{Column, Schema};
 
 use super::{
-    ColumnOrigin, Format, JsonFormat, Metadata, Node, NodeId, Operator, Plan, Sink, SinkConnector,
-    LateRows, Source, SourceConnector, TimestampFormat, TopicPart, Window,
+    ColumnOrigin, Format, JsonFormat, LateRows, Metadata, Node, NodeId, Operator, Plan, Sink,
+    SinkConnector, Source, SourceConnector, TimestampFormat, TopicPart, Window,
 };
 
 /// The plan as trees.

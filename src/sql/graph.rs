@@ -8,7 +8,9 @@ use std::fmt::Write;
 
 use compact_str::CompactString;
 
-use crate::plan::{LateRows, Node, NodeId, Operator, Place, Plan, Sink, SinkId, Source, SourceId, Window};
+use crate::plan::{
+    LateRows, Node, NodeId, Operator, Place, Plan, Sink, SinkId, Source, SourceId, Window,
+};
 use crate::types::{Fingerprint, Schema};
 
 /// Builds a plan.

@@ -19,7 +19,7 @@ use super::scope::{Role, Scope};
 use super::splice::Types;
 use super::statement::ViewDef;
 use super::table::TableDef;
-use super::window::LateTables;
+use super::window::{LateTables, is_of_rows};
 
 /// Something is wrong, and it has been reported.
 #[derive(Clone, Copy, Debug)]
@@ -203,8 +203,11 @@ impl<'a> Planner<'a> {
 
     /// The relation with its window assigned to its rows.
     pub(super) fn settled(&mut self, home: &Home<'_>, mut relation: Relation) -> Relation {
+        let of_rows = is_of_rows(&relation);
         if let Some((window, time)) = relation.pending.take() {
-            self.refuse_unassignable(home, &window);
+            if of_rows {
+                return self.rows_of_closed(home, &relation, window, time);
+            }
             let schema = relation.scope.schema();
             let operator = Operator::WindowAssign { window, time };
             relation.node = self.graph.add(

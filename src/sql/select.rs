@@ -13,6 +13,7 @@ use crate::types::{Column, Schema, Type};
 use super::aggregate::{Grouping, contains_aggregate};
 use super::planner::{Failed, Home, Planned, Planner, Relation};
 use super::scope::{Role, Scope};
+use super::window;
 
 /// An output column of a SELECT.
 struct Output {
@@ -75,7 +76,8 @@ impl Planner<'_> {
         predicate: Expr,
     ) -> Relation {
         let width = self.graph.node(relation.node).schema.len();
-        let mut below = true;
+        // Rows that a filter leaves out are part of a session, and count in a window of rows, all the same.
+        let mut below = !window::is_of_rows(&relation);
         predicate.for_each_column(&mut |column| below &= column < width);
         let mut relation = if below {
             relation

@@ -167,7 +167,7 @@ impl sqllogictest::DB for Database {
                 if upper.starts_with(&["INSERT", "INTO"]) {
                     // It works beside the pipelines from here on, over all that was fed.
                     self.declared = files;
-                    
+
                     self.live = None;
                 }
                 Ok(DBOutput::StatementComplete(0))

@@ -201,7 +201,9 @@ impl AlignedAggregate {
     /// The pane of a row, as its start and the end of its last window; `None` if the row has no time.
     fn pane_of(&self, row: &[Value]) -> Option<(EventTime, EventTime)> {
         match (&self.window, &self.grid) {
-            (Window::Attached { start, end }, _) => Some((time_of(row, *start)?, time_of(row, *end)?)),
+            (Window::Attached { start, end }, _) => {
+                Some((time_of(row, *start)?, time_of(row, *end)?))
+            }
             (_, Some(grid)) => {
                 let start = grid.pane(time_of(row, self.shared.plan.time)?);
                 Some((start, grid.last_end(start)))
@@ -212,7 +214,11 @@ impl AlignedAggregate {
 
     /// When a pane is to be looked at next: at the end of the earliest window over it that has not fired, or when it
     /// is to be forgotten.
-    fn next_due(&self, (start, last_end): (EventTime, EventTime), watermark: EventTime) -> EventTime {
+    fn next_due(
+        &self,
+        (start, last_end): (EventTime, EventTime),
+        watermark: EventTime,
+    ) -> EventTime {
         let forgotten = last_end.plus(self.allowed);
         if last_instant(last_end) <= watermark {
             return forgotten;

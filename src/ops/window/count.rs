@@ -1,4 +1,4 @@
-//! COUNT_WINDOW: windows as long as a number of rows of a key, in order of arrival.
+//! `COUNT_WINDOW`: windows as long as a number of rows of a key, in order of arrival.
 //!
 //! A window is given when its last row has come: every `slide` rows one of the last `size` rows, the first when there are
 //! `size`. Its bounds are the time of its earliest row and the millisecond after its latest, so that it is `[start, end)`
@@ -139,7 +139,7 @@ impl Operator for CountAggregate {
         let lineage = lineage.child(self.shared.plan.fingerprint, 0);
         let Shared { key, output, .. } = &mut self.shared;
         output.clear();
-        output.extend(key.drain(..));
+        output.append(key);
         self.shared.emit_row(lineage, window, &merged, emit);
     }
 

@@ -112,7 +112,10 @@ impl Session {
     fn absorb(&mut self, aggregates: &[Aggregate], later: Self) {
         self.end = self.end.max(later.end);
         for group in later.groups {
-            match self.groups.binary_search_by(|known| known.key.cmp(&group.key)) {
+            match self
+                .groups
+                .binary_search_by(|known| known.key.cmp(&group.key))
+            {
                 Ok(at) => merge(
                     aggregates,
                     &mut self.groups[at].accumulators,
@@ -219,7 +222,10 @@ impl SessionAggregate {
                         Place::Partition(at) => partition.get(*at).cloned(),
                         Place::Group(at) => others.get(*at).cloned(),
                     };
-                    let keys = self.places.iter().map(|place| value(place).unwrap_or(Value::Null));
+                    let keys = self
+                        .places
+                        .iter()
+                        .map(|place| value(place).unwrap_or(Value::Null));
                     let key_bytes = [bytes, &*group.key];
                     let accumulators = &group.accumulators;
                     self.shared
@@ -379,7 +385,10 @@ impl Operator for SessionAggregate {
             self.state.annotate(slot).armed = None;
             self.arm(slot);
             let open = &self.state.get(slot).open;
-            self.groups += open.iter().map(|session| session.groups.len()).sum::<usize>();
+            self.groups += open
+                .iter()
+                .map(|session| session.groups.len())
+                .sum::<usize>();
         }
     }
 

@@ -1,10 +1,12 @@
 //! GROUP BY over windows.
 
+use std::collections::BTreeSet;
+
 use sqlparser::tokenizer::Location;
 
-use crate::expr::Expr;
-use crate::plan::{Operator, Window};
-use crate::types::{Column, Schema};
+use crate::expr::{Expr, Typed};
+use crate::plan::{Aggregate, AggregateFunction, NodeId, Operator, Window};
+use crate::types::{Column, Schema, Type};
 
 use super::super::aggregate::Grouping;
 use super::super::planner::{Home, Planned, Planner, Relation};
@@ -69,6 +71,14 @@ impl Planner<'_> {
         } else {
             relation
         };
+        if relation.pending.is_none() && self.counts_rows(relation.node) {
+            return Err(self.refuse(
+                home,
+                at,
+                "the windows of COUNT_WINDOW are closed by rows, not by time, so their rows cannot be grouped by them once more",
+                "filter and compute in a view that COUNT_WINDOW reads, or with FILTER (WHERE …); for longer windows use TUMBLE over window_time",
+            ));
+        }
         let Grouping {
             keys,
             aggregates,
@@ -130,21 +140,101 @@ impl Planner<'_> {
         })
     }
 
-    /// Refuses windows that no single row knows, where rows are to be given with their windows.
-    pub(in crate::sql) fn refuse_unassignable(&mut self, home: &Home<'_>, window: &Window) {
-        let (name, known) = match window {
-            Window::Session { .. } => ("SESSION", "when it closes"),
-            Window::Count { .. } => ("COUNT_WINDOW", "when it is full"),
-            _ => return,
-        };
-        // What is wrong with the query has been reported; it is planned on to find more.
+    /// Whether the last windows before a node are those of COUNT_WINDOW.
+    fn counts_rows(&self, node: NodeId) -> bool {
+        let (mut seen, mut open) = (BTreeSet::new(), vec![node]);
+        while let Some(at) = open.pop() {
+            let node = self.graph.node(at);
+            match &node.operator {
+                Operator::WindowAggregate { window, .. } => {
+                    if matches!(window, Window::Count { .. }) {
+                        return true;
+                    }
+                }
+                Operator::WindowAssign { .. } => {}
+                _ if seen.insert(at) => open.extend(&node.inputs),
+                _ => {}
+            }
+        }
+        false
+    }
+
+    /// The rows of sessions or count windows, each with the bounds of its window: no row knows them when it comes, so
+    /// that the rows of a window are kept in a list and given when it closes, as in Flink. The list is bounded like any
+    /// that an aggregate keeps.
+    pub(in crate::sql) fn rows_of_closed(
+        &mut self,
+        home: &Home<'_>,
+        relation: &Relation,
+        mut window: Window,
+        time: usize,
+    ) -> Relation {
+        let columns = &relation.scope.columns;
+        let width = self.graph.node(relation.node).schema.len();
+        let bounds = super::columns(&columns[time].column).map(|(column, _)| column);
+        let mut partition: Vec<usize> = Vec::new();
+        if let Window::Session { partition: by, .. } | Window::Count { partition: by, .. } =
+            &mut window
+        {
+            partition = std::mem::replace(by, (0..by.len()).collect());
+        }
+        let row = (0..width)
+            .map(|at| (columns[at].column.name.clone(), relation.scope.typed(at)))
+            .collect();
+        let row = Typed::row(row);
+        let list = Type::Array(row.ty.clone().into());
+        let mut kept: Vec<Column> = partition
+            .iter()
+            .map(|at| columns[*at].column.clone())
+            .collect();
+        kept.push(Column::new("rows", list.clone()));
+        kept.extend(bounds);
         let nowhere = Location { line: 0, column: 0 };
-        self.refuse(
-            home,
-            nowhere,
-            format!("the bounds of a window of {name} are known {known}, so its rows cannot have them before"),
-            "aggregate with GROUP BY window_start, window_end (ARRAY_AGG keeps values of the rows), and use the bounds in HAVING, in SELECT beside aggregates, or in an outer query",
-        );
+        let late = self.late_rows(home, relation.node, &window, nowhere);
+        let array = Expr::Column(partition.len());
+        let operator = Operator::WindowAggregate {
+            window,
+            time,
+            keys: partition.into_iter().map(Expr::Column).collect(),
+            aggregates: vec![Aggregate::new(
+                AggregateFunction::ArrayAgg,
+                vec![(row.expr, row.ty)],
+                list,
+            )],
+            // What is wrong with it has been reported.
+            late: late.unwrap_or_default(),
+        };
+        let schema = Schema::new(kept.clone());
+        let inputs = vec![relation.node];
+        let node = self
+            .graph
+            .add(operator, inputs, schema, &home.query, &home.place);
+        self.note_late_table(node);
+        let before = kept.len();
+        kept.extend(columns[..width].iter().map(|c| c.column.clone()));
+        let operator = Operator::Unnest {
+            array,
+            width,
+            rows: true,
+            outer: false,
+        };
+        let schema = Schema::new(kept);
+        let node = self
+            .graph
+            .add(operator, vec![node], schema, &home.query, &home.place);
+        let exprs = (before..before + width).chain(before - 3..before);
+        let operator = Operator::Project {
+            exprs: exprs.map(Expr::Column).collect(),
+        };
+        let schema = relation.scope.schema();
+        let node = self
+            .graph
+            .add(operator, vec![node], schema, &home.query, &home.place);
+        Relation {
+            node,
+            scope: relation.scope.clone(),
+            pending: None,
+        }
     }
 
     /// A window whose PARTITION BY columns are given as positions among the `keys` of GROUP BY.

@@ -52,19 +52,30 @@ impl Planner<'_> {
         let mode = self.option(table, "late-rows").cloned();
         let into = self.option(table, TABLE).cloned();
         let lateness = self.option(table, LATENESS).cloned();
-        if let (Some(option), false) = (mode.as_ref().or(into.as_ref()).or(lateness.as_ref()), has_watermark) {
+        if let (Some(option), false) = (
+            mode.as_ref().or(into.as_ref()).or(lateness.as_ref()),
+            has_watermark,
+        ) {
             self.report(at_key(
                 option,
-                format!("'{}' has no effect: without a watermark no row is late", option.key),
+                format!(
+                    "'{}' has no effect: without a watermark no row is late",
+                    option.key
+                ),
                 "add WATERMARK FOR ts AS ts - INTERVAL '5' SECOND",
             ));
         }
-        let named = mode.as_ref().map_or("dead-letter", |mode| mode.value.as_str());
+        let named = mode
+            .as_ref()
+            .map_or("dead-letter", |mode| mode.value.as_str());
         for (option, of) in [(&into, "table"), (&lateness, "update")] {
             if let Some(option) = option.as_ref().filter(|_| named != of) {
                 self.report(at_key(
                     option,
-                    format!("'{}' has no effect with 'late-rows' = '{named}'", option.key),
+                    format!(
+                        "'{}' has no effect with 'late-rows' = '{named}'",
+                        option.key
+                    ),
                     &format!("write 'late-rows' = '{of}', or remove it"),
                 ));
             }
@@ -132,14 +143,25 @@ impl Planner<'_> {
     }
 
     /// Remembers what a table says.
-    pub(in crate::sql) fn note_late_policy(&mut self, node: NodeId, table: &TableDef, policy: Policy) {
+    pub(in crate::sql) fn note_late_policy(
+        &mut self,
+        node: NodeId,
+        table: &TableDef,
+        policy: Policy,
+    ) {
         let name = table.name.value.clone();
         let known = self.late.policies.get(&node);
         if let Some((other, _, _)) = known.filter(|(_, known, _)| *known != policy) {
-            let message = format!("{name} and {other} are the same stream and say different things of its late rows");
+            let message = format!(
+                "{name} and {other} are the same stream and say different things of its late rows"
+            );
             let hint = Some("declare it once, or give both the same 'late-rows'".to_owned());
             let place = table.place.clone();
-            self.report(Diagnostic { place, message, hint });
+            self.report(Diagnostic {
+                place,
+                message,
+                hint,
+            });
             return;
         }
         let place = table.place.clone();
@@ -176,17 +198,23 @@ impl Planner<'_> {
             return Ok(LateRows::DeadLetter); // There are none.
         }
         let tables = self.tables_behind(node);
-        let mut policies = tables.iter().filter_map(|table| self.late.policies.get(table));
+        let mut policies = tables
+            .iter()
+            .filter_map(|table| self.late.policies.get(table));
         let Some((table, policy, _)) = policies.next() else {
             return Ok(LateRows::DeadLetter);
         };
         if let Some((other, _, _)) = policies.find(|(_, other, _)| other != policy) {
-            let message = format!("the tables {table} and {other} say different things of late rows");
+            let message =
+                format!("the tables {table} and {other} say different things of late rows");
             let hint = "give both the same 'late-rows', or aggregate them in windows of their own";
             return Err(self.refuse(home, at, message, hint));
         }
         let late = policy.late;
-        if matches!((window, late), (Window::Session { .. }, LateRows::Update { .. })) {
+        if matches!(
+            (window, late),
+            (Window::Session { .. }, LateRows::Update { .. })
+        ) {
             return Err(self.refuse(
                 home,
                 at,
@@ -217,7 +245,17 @@ impl Planner<'_> {
             let input = self.graph.node(step).inputs[0];
             let source = self.tables_behind(input).into_iter().next();
             let policy = source.and_then(|source| self.late.policies.get(&source));
-            let (Some(source), Some((_, Policy { into: Some(into), .. }, place))) = (source, policy) else {
+            let (
+                Some(source),
+                Some((
+                    _,
+                    Policy {
+                        into: Some(into), ..
+                    },
+                    place,
+                )),
+            ) = (source, policy)
+            else {
                 continue; // What is wrong with the option has been reported.
             };
             let (into, place) = (into.clone(), place.clone());
@@ -303,7 +341,11 @@ impl Planner<'_> {
         if column.nullable && declared.any(|c| named(&c.name)) {
             return Ok(Typed::literal(Value::Null, Type::Null));
         }
-        let names: Vec<&str> = rows.columns.iter().map(|c| c.column.name.as_str()).collect();
+        let names: Vec<&str> = rows
+            .columns
+            .iter()
+            .map(|c| c.column.name.as_str())
+            .collect();
         Err(ResolveError::hinted(
             format!("late rows have no column {}", column.name),
             format!("they have {}", names.join(", ")),

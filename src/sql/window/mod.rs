@@ -1,4 +1,4 @@
-//! Windows: the table functions TUMBLE, HOP, CUMULATE, SESSION and COUNT_WINDOW. GROUP BY over them is in `grouped`, and
+//! Windows: the table functions TUMBLE, HOP, CUMULATE, SESSION and `COUNT_WINDOW`. GROUP BY over them is in `grouped`, and
 //! what becomes of late rows in `late`.
 
 mod grouped;
@@ -73,12 +73,20 @@ impl Function {
     /// How it is written.
     fn form(self) -> String {
         let (names, needed) = self.arguments();
-        let value = if self == Self::Count { "10" } else { "INTERVAL …" };
+        let value = if self == Self::Count {
+            "10"
+        } else {
+            "INTERVAL …"
+        };
         let given: Vec<String> = names[..needed]
             .iter()
             .map(|name| format!("{name} => {value}"))
             .collect();
-        let partition = if self.partitions() { " PARTITION BY k" } else { "" };
+        let partition = if self.partitions() {
+            " PARTITION BY k"
+        } else {
+            ""
+        };
         format!(
             "write {}(TABLE t{partition}, DESCRIPTOR(ts), {})",
             self.name(),
@@ -93,6 +101,12 @@ pub(super) const NAMES: &str = "TUMBLE, HOP, CUMULATE, SESSION and COUNT_WINDOW"
 /// Whether a table function makes windows.
 pub(super) fn is_window(name: &str) -> bool {
     Function::of(name).is_some()
+}
+
+/// Whether the window function of a relation, not yet a step, makes windows whose bounds follow from the rows that came.
+pub(super) fn is_of_rows(relation: &Relation) -> bool {
+    let window = relation.pending.as_ref().map(|(window, _)| window);
+    matches!(window, Some(Window::Session { .. } | Window::Count { .. }))
 }
 
 /// The columns that a window adds to a row.
@@ -313,7 +327,14 @@ impl Planner<'_> {
         let (size, slide) = match counts.as_slice() {
             [size] => (*size, *size),
             [size, slide] => (*size, *slide),
-            _ => return Err(self.refuse(home, at, "the window is not complete", Function::Count.form())),
+            _ => {
+                return Err(self.refuse(
+                    home,
+                    at,
+                    "the window is not complete",
+                    Function::Count.form(),
+                ));
+            }
         };
         if size % slide != 0 || size / slide > MAX_WINDOWS {
             let message = format!(
@@ -363,8 +384,10 @@ impl Planner<'_> {
                     FunctionArguments::List(list) => list.args.as_slice(),
                     _ => &[],
                 };
-                let [FunctionArg::Unnamed(FunctionArgExpr::Expr(Ast::Identifier(name))), partition @ ..] =
-                    args
+                let [
+                    FunctionArg::Unnamed(FunctionArgExpr::Expr(Ast::Identifier(name))),
+                    partition @ ..,
+                ] = args
                 else {
                     return Err(self.refuse(
                         home,
