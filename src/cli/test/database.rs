@@ -165,9 +165,8 @@ impl sqllogictest::DB for Database {
                 files.push(("query".to_owned(), sql.to_owned()));
                 compile(&files, &self.catalog())?;
                 if upper.starts_with(&["INSERT", "INTO"]) {
-                    // It works beside the pipelines from here on, over all that was fed.
+                    // It works beside the pipelines, over all that was fed.
                     self.declared = files;
-
                     self.live = None;
                 }
                 Ok(DBOutput::StatementComplete(0))

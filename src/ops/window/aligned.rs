@@ -27,23 +27,22 @@ pub fn assign_windows(
     window: &Window,
     time: EventTime,
 ) -> impl Iterator<Item = (EventTime, EventTime)> {
-    let grid = Grid::of(window);
-    let count = grid.map_or(0, |grid| {
-        let pane = grid.pane(time);
-        let whole = grid.size.as_micros() / grid.slide.as_micros();
+    let (grid, count) = match Grid::of(window) {
+        Some(grid) => (grid, grid.size.as_micros() / grid.slide.as_micros()),
+        None => (Grid::NONE, 0),
+    };
+    let pane = grid.pane(time);
+    let start = grid.start_of_size(pane);
+    let span =
+        move |panes: i64| Timespan::from_micros(grid.slide.as_micros().saturating_mul(panes));
+    let passed = if grid.cumulates {
+        pane.since(start).as_micros() / grid.slide.as_micros()
+    } else {
+        0
+    };
+    (passed..count).map(move |index| {
         if grid.cumulates {
-            let passed = pane.since(grid.start_of_size(pane)).as_micros() / grid.slide.as_micros();
-            whole - passed
-        } else {
-            whole
-        }
-    });
-    (0..count).map(move |index| {
-        let grid = grid.unwrap_or(Grid::NONE);
-        let pane = grid.pane(time);
-        let span = |panes: i64| Timespan::from_micros(grid.slide.as_micros().saturating_mul(panes));
-        if grid.cumulates {
-            (grid.start_of_size(pane), pane.plus(span(index + 1)))
+            (start, start.plus(span(index + 1)))
         } else {
             let start = pane.minus(span(count - 1 - index));
             (start, start.plus(grid.size))

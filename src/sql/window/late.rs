@@ -315,7 +315,7 @@ impl Planner<'_> {
         let relation = self.project(home, &relation, exprs, schema.clone(), &[]);
         let sink = Sink {
             name: CompactString::from(into),
-            place: table.place.clone(),
+            place: home.place.clone(),
             connector,
             format,
             schema,
