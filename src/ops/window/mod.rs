@@ -12,6 +12,8 @@
 mod aligned;
 mod count;
 mod session;
+#[cfg(test)]
+mod tests;
 
 use smallvec::SmallVec;
 

@@ -140,7 +140,7 @@ impl Planner<'_> {
         })
     }
 
-    /// Whether the last windows before a node are those of COUNT_WINDOW.
+    /// Whether the last windows before a node are those of `COUNT_WINDOW`.
     fn counts_rows(&self, node: NodeId) -> bool {
         let (mut seen, mut open) = (BTreeSet::new(), vec![node]);
         while let Some(at) = open.pop() {
