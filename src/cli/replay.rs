@@ -17,6 +17,7 @@ use super::{ConfigArgument, Failure};
 use crate::codec::Message;
 use crate::engine::{Clock, Engine, EngineOptions, LEAST_FOLD_BYTES, topic_matches};
 use crate::plan::{Plan, SinkConnector, SourceConnector, SourceId};
+use crate::runtime::load_tables;
 use crate::types::EventTime;
 
 #[derive(Debug, Args)]
@@ -55,7 +56,8 @@ pub(super) fn replay(arguments: &ReplayArguments) -> Result<(), Failure> {
         least_fold_bytes: LEAST_FOLD_BYTES,
         connections: Vec::new(),
     };
-    let engine = Engine::new(plan.into(), &options);
+    let mut engine = Engine::new(plan.into(), &options);
+    load_tables(&mut engine)?;
     let mut player = Player {
         engine,
         out: BufWriter::new(std::io::stdout().lock()),

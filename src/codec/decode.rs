@@ -4,7 +4,7 @@ use compact_str::CompactString;
 
 use super::json::JsonShape;
 use super::scalar::parse_scalar;
-use super::{CodecError, Format, Metadata, TimestampFormat};
+use super::{CodecError, CsvFormat, Format, Metadata, TimestampFormat};
 use crate::types::{EventTime, Row, Type, Value};
 
 /// Row buffers that are kept between messages; one large array must not hold its memory for ever.
@@ -65,6 +65,7 @@ pub struct Decoder {
 enum Kind {
     Json(JsonShape),
     Text { slots: Vec<usize> },
+    Csv(CsvFormat, Vec<usize>),
 }
 
 impl Decoder {
@@ -87,6 +88,9 @@ impl Decoder {
             });
         let kind = match format {
             Format::Json(options) => Kind::Json(JsonShape::new(options, paths)),
+            Format::Csv(options) => {
+                Kind::Csv(options.clone(), paths.map(|(slot, _)| slot).collect())
+            }
             Format::Text => Kind::Text {
                 slots: paths.map(|(slot, _)| slot).collect(),
             },
@@ -110,6 +114,10 @@ impl Decoder {
                     return Err(CodecError::EmptyPayload);
                 }
                 shape.decode(utf8(message.payload)?, &self.columns, &mut self.rows)?
+            }
+            Kind::Csv(options, slots) => {
+                let text = utf8(message.payload)?;
+                super::csv::decode(text, options, &self.columns, slots, &mut self.rows)?
             }
             Kind::Text { slots } => {
                 let text = utf8(message.payload)?;

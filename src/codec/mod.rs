@@ -6,12 +6,14 @@
 //!
 //! Not here: what happens to a message that is rejected (the engine), what an expression makes of a column.
 
+mod csv;
 mod decode;
 mod encode;
 mod json;
 mod scalar;
 mod timestamp;
 
+pub use csv::encode_csv;
 pub use decode::{Decoder, InputColumn, Message, Origin};
 pub use encode::{encode_json, encode_text};
 pub use timestamp::{format_timestamp, parse_timestamp};
@@ -25,6 +27,17 @@ pub enum Format {
     Json(JsonFormat),
     /// The payload is one scalar as text, for the table's only physical column.
     Text,
+    /// Records of fields in the order of the physical columns.
+    Csv(CsvFormat),
+}
+
+/// Options of the CSV format.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CsvFormat {
+    /// What stands between fields: one ASCII character.
+    pub delimiter: u8,
+    /// How TIMESTAMP columns are spelt.
+    pub timestamp: TimestampFormat,
 }
 
 /// Options of the JSON format.
@@ -92,6 +105,12 @@ pub enum CodecError {
         /// What the parser says.
         detail: String,
     },
+    /// Not CSV, or not with the table's columns.
+    #[error("the payload is not the CSV expected: {detail}")]
+    InvalidCsv {
+        /// What is wrong.
+        detail: String,
+    },
     /// A field that the table requires is absent.
     #[error("field `{column}` is missing")]
     MissingField {
@@ -123,6 +142,7 @@ impl CodecError {
             Self::EmptyPayload => "empty_payload",
             Self::InvalidUtf8 { .. } => "invalid_utf8",
             Self::InvalidJson { .. } => "invalid_json",
+            Self::InvalidCsv { .. } => "invalid_csv",
             Self::MissingField { .. } => "missing_field",
             Self::NullValue { .. } => "null_value",
             Self::WrongType { .. } => "wrong_type",

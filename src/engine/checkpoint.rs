@@ -14,7 +14,7 @@ use super::output::named_state;
 use super::{Chunk, Clock, DeadLetter, Engine, LocalRow};
 use crate::plan::{self, SourceConnector};
 use crate::state::{Decoder, Encoder, StateError};
-use crate::types::{EventTime, Fingerprint};
+use crate::types::{EventTime, Fingerprint, Timeline};
 
 const STATE_VERSION: u8 = 1;
 const META_VERSION: u8 = 1;
@@ -251,8 +251,7 @@ impl Engine {
     /// Definitions with stored state, by fingerprint.
     fn definitions(&self) -> BTreeMap<Fingerprint, CompactString> {
         let nodes = self.plan.nodes.iter();
-        let stateful =
-            nodes.filter(|node| matches!(node.operator, plan::Operator::WindowAggregate { .. }));
+        let stateful = nodes.filter(|node| node.operator.has_state());
         stateful
             .map(|node| (node.fingerprint, node.query.clone()))
             .collect()
@@ -366,6 +365,11 @@ impl Engine {
         self.snapshot.delta_bytes = bytes(stored.deltas);
         for blob in stored.base.iter().chain(stored.deltas) {
             self.restore_sections(blob)?;
+        }
+        for keys in self.sources.iter_mut().filter_map(|s| s.keys.as_mut()) {
+            for line in 1..self.timelines.count() {
+                keys.expect_line(Timeline(line as u32), 0);
+            }
         }
         let sources = &self.sources;
         let of_node = |node: usize, line| {

@@ -8,9 +8,12 @@
 
 use smallvec::SmallVec;
 
-use crate::expr::{Context, Expr};
-use crate::ops::{Aggregation, Discard, Emit, Operator, assign_windows, unnest, window_aggregate};
-use crate::plan::{self, NodeId, Plan, SinkId, Window};
+use crate::expr::{Context, EvalError, Expr};
+use crate::ops::{
+    Aggregation, Discard, Emit, IntervalJoin, LookupJoin, Operator, TemporalJoin, assign_windows,
+    unnest, window_aggregate,
+};
+use crate::plan::{self, NodeId, Plan, SinkId, TableId, Window};
 use crate::types::{EventTime, Fingerprint, Lineage, Progress, Row, Timeline, Timespan, Value};
 
 use super::meeting::{Meeting, Step};
@@ -40,7 +43,20 @@ struct Node {
     inputs: SmallVec<[usize; 1]>,
     /// Where watermarks meet. Elsewhere time is that of the only input.
     meeting: Option<Meeting>,
+    /// How much later it is for what follows: rows may be given out so long after their time.
+    delay: Timespan,
     fingerprint: Fingerprint,
+}
+
+impl Node {
+    /// A watermark as it is for what follows.
+    fn delayed(&self, watermark: EventTime) -> EventTime {
+        match watermark {
+            // Nothing is to come at all.
+            EventTime::MAX => EventTime::MAX,
+            watermark => watermark.minus(self.delay),
+        }
+    }
 }
 
 enum Stage {
@@ -66,6 +82,8 @@ enum Stage {
         time: usize,
         buffer: Row,
     },
+    /// `None` only while it runs.
+    Lookup(Option<Box<LookupJoin>>),
     /// `None` only while the operator runs.
     Stateful(Option<Box<dyn Operator>>),
     Sink(SinkId),
@@ -199,12 +217,27 @@ impl Graph {
                 }
                 self.give_back(at, output);
             }
-            Stage::Stateful(operator) => {
-                let mut running = operator.take().expect("a graph has no cycles");
+            Stage::Lookup(lookup) => {
+                let mut running = lookup.take().expect("a graph has no cycles");
                 let mut emit = Downstream {
                     graph: self,
                     at,
                     progress,
+                    exit,
+                };
+                running.process(row, lineage, &context, &mut emit);
+                self.nodes[at].stage = Stage::Lookup(Some(running));
+            }
+            Stage::Stateful(operator) => {
+                let mut running = operator.take().expect("a graph has no cycles");
+                let behind = Progress {
+                    watermark: self.nodes[at].delayed(progress.watermark),
+                    ..progress
+                };
+                let mut emit = Downstream {
+                    graph: self,
+                    at,
+                    progress: behind,
                     exit,
                 };
                 running.process(input, row, lineage, progress, &context, &mut emit);
@@ -295,17 +328,25 @@ impl Graph {
     pub(super) fn next_timer(&self, at: usize, line: Timeline) -> Option<EventTime> {
         let node = &self.nodes[at];
         let line = node.meeting.as_ref().map_or(line, |m| m.behind(line).line);
+        let delay = node.delay;
         let own = match &node.stage {
             Stage::Stateful(Some(operator)) => operator.next_timer(line),
             _ => None,
         };
         let consumers = node.consumers.iter();
         let behind = consumers.filter_map(|(consumer, _)| self.next_timer(*consumer, line));
-        own.into_iter().chain(behind).min()
+        own.into_iter()
+            .chain(behind.map(|timer| timer.plus(delay)))
+            .min()
     }
 
     fn reach(&mut self, at: usize, step: Step, exit: &mut dyn Exit) {
         let Step { line, from, to } = step;
+        let behind = Step {
+            line,
+            from: self.nodes[at].delayed(from),
+            to: self.nodes[at].delayed(to),
+        };
         if let Stage::Stateful(operator) = &mut self.nodes[at].stage {
             let mut running = operator.take().expect("a graph has no cycles");
             let mut emit = Downstream {
@@ -314,7 +355,7 @@ impl Graph {
                 // Behind this node it is still as late as before.
                 progress: Progress {
                     line,
-                    watermark: from,
+                    watermark: behind.from,
                 },
                 exit,
             };
@@ -327,8 +368,22 @@ impl Graph {
         }
         for index in 0..self.nodes[at].consumers.len() {
             let (consumer, input) = self.nodes[at].consumers[index];
-            self.advance(consumer, input, step, exit);
+            self.advance(consumer, input, behind, exit);
         }
+    }
+
+    /// Hands the rows of a table to all that look rows up in it.
+    pub(super) fn load(&mut self, plan: &Plan, id: TableId, rows: &[Row]) -> Result<(), EvalError> {
+        let context = self.context;
+        for (at, node) in plan.nodes.iter().enumerate() {
+            if let (plan::Operator::LookupJoin(join), Stage::Lookup(Some(lookup))) =
+                (&node.operator, &mut self.nodes[at].stage)
+                && join.table == id
+            {
+                lookup.load(rows, &context)?;
+            }
+        }
+        Ok(())
     }
 
     /// The stateful operators with the fingerprints their state is stored under.
@@ -361,7 +416,7 @@ impl Graph {
                     .iter()
                     .map(|input| {
                         every()
-                            .map(|line| self.watermark(*input, line, source))
+                            .map(|line| self.watermark_behind(*input, line, source))
                             .collect()
                     })
                     .collect();
@@ -388,57 +443,77 @@ impl Graph {
         let node = &self.nodes[at];
         match (&node.meeting, node.inputs.first()) {
             (Some(meeting), _) => meeting.reached(line),
-            (None, Some(input)) => self.watermark(*input, line, source),
+            (None, Some(input)) => self.watermark_behind(*input, line, source),
             (None, None) => source(at, line),
         }
+    }
+
+    /// What a line has reached for what follows a node.
+    fn watermark_behind(
+        &self,
+        at: usize,
+        line: Timeline,
+        source: &dyn Fn(usize, Timeline) -> EventTime,
+    ) -> EventTime {
+        self.nodes[at].delayed(self.watermark(at, line, source))
     }
 }
 
 fn start(node: &plan::Node, max_keys: usize) -> Node {
-    let stage = match &node.operator {
-        plan::Operator::Source(_) | plan::Operator::SharedTime => Stage::Pass,
-        plan::Operator::Union => Stage::Union,
-        plan::Operator::LateRows => Stage::Late,
-        plan::Operator::Filter { predicate } => Stage::Filter(predicate.clone()),
-        plan::Operator::Project { exprs } => Stage::Project {
-            exprs: exprs.clone(),
-            buffer: Row::new(),
-        },
-        plan::Operator::Unnest {
-            array,
-            width,
-            rows,
-            outer,
-        } => Stage::Unnest {
-            array: array.clone(),
-            width: *width,
-            rows: *rows,
-            outer: *outer,
-            buffer: Row::new(),
-        },
-        plan::Operator::WindowAssign { window, time } => Stage::Assign {
-            window: window.clone(),
-            time: *time,
-            buffer: Row::new(),
-        },
-        plan::Operator::WindowAggregate {
-            window,
-            time,
-            keys,
-            aggregates,
-            late,
-        } => {
-            let aggregation = Aggregation {
+    let stage =
+        match &node.operator {
+            plan::Operator::Source(_) | plan::Operator::SharedTime => Stage::Pass,
+            plan::Operator::Union => Stage::Union,
+            plan::Operator::LateRows => Stage::Late,
+            plan::Operator::Filter { predicate } => Stage::Filter(predicate.clone()),
+            plan::Operator::Project { exprs } => Stage::Project {
+                exprs: exprs.clone(),
+                buffer: Row::new(),
+            },
+            plan::Operator::Unnest {
+                array,
+                width,
+                rows,
+                outer,
+            } => Stage::Unnest {
+                array: array.clone(),
+                width: *width,
+                rows: *rows,
+                outer: *outer,
+                buffer: Row::new(),
+            },
+            plan::Operator::WindowAssign { window, time } => Stage::Assign {
+                window: window.clone(),
                 time: *time,
-                keys: keys.clone(),
-                aggregates: aggregates.clone(),
-                late: *late,
-                fingerprint: node.fingerprint,
-            };
-            Stage::Stateful(Some(window_aggregate(window, aggregation, max_keys)))
-        }
-        plan::Operator::Sink(sink) => Stage::Sink(*sink),
-    };
+                buffer: Row::new(),
+            },
+            plan::Operator::WindowAggregate {
+                window,
+                time,
+                keys,
+                aggregates,
+                late,
+            } => {
+                let aggregation = Aggregation {
+                    time: *time,
+                    keys: keys.clone(),
+                    aggregates: aggregates.clone(),
+                    late: *late,
+                    fingerprint: node.fingerprint,
+                };
+                Stage::Stateful(Some(window_aggregate(window, aggregation, max_keys)))
+            }
+            plan::Operator::TemporalJoin(join) => Stage::Stateful(Some(Box::new(
+                TemporalJoin::new(join, node.fingerprint, max_keys),
+            ))),
+            plan::Operator::LookupJoin(join) => {
+                Stage::Lookup(Some(Box::new(LookupJoin::new(join, node.fingerprint))))
+            }
+            plan::Operator::IntervalJoin(join) => Stage::Stateful(Some(Box::new(
+                IntervalJoin::new(join, node.fingerprint, max_keys),
+            ))),
+            plan::Operator::Sink(sink) => Stage::Sink(*sink),
+        };
     let meeting = match node.operator {
         plan::Operator::SharedTime => Some(Meeting::of_lines()),
         _ if node.inputs.len() > 1 => Some(Meeting::of_inputs(node.inputs.len())),
@@ -450,6 +525,7 @@ fn start(node: &plan::Node, max_keys: usize) -> Node {
         late: SmallVec::new(),
         inputs: node.inputs.iter().map(|input| input.0).collect(),
         meeting,
+        delay: node.operator.delay(),
         fingerprint: node.fingerprint,
     }
 }

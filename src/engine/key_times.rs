@@ -38,6 +38,8 @@ struct KeyTime {
     since: u64,
     then: EventTime,
     idle: bool,
+    /// Whether it is known from other tables alone: its first row is waited for.
+    expected: bool,
     /// The entry in the queue that counts.
     check: Option<u64>,
 }
@@ -81,12 +83,32 @@ impl KeyTimes {
             since: 0,
             then: EventTime::MIN,
             idle: true,
+            expected: false,
             check: None,
         };
         let known = entry(&mut self.lines, line).get_or_insert(fresh);
-        let woken = std::mem::take(&mut known.idle);
+        let woken = known.idle || known.expected;
+        (known.idle, known.expected) = (false, false);
         self.active += usize::from(woken);
         woken
+    }
+
+    /// Another table has seen a key. If it does not come here within the idle timeout it counts as idle: joins wait
+    /// for it so long.
+    pub(super) fn expect_line(&mut self, line: Timeline, steady_micros: u64) {
+        let known = entry(&mut self.lines, line);
+        if known.is_some() {
+            return;
+        }
+        *known = Some(KeyTime {
+            watermark: EventTime::MIN,
+            since: steady_micros,
+            then: EventTime::MIN,
+            idle: false,
+            expected: true,
+            check: None,
+        });
+        self.check(line, self.idle_timeout, steady_micros);
     }
 
     /// A row has come; `watermark` is what it says of time, if it does.
@@ -154,7 +176,8 @@ impl KeyTimes {
                 continue;
             }
             let fell_idle = !std::mem::replace(&mut known.idle, true);
-            self.active -= usize::from(fell_idle);
+            let expected = std::mem::take(&mut known.expected);
+            self.active -= usize::from(fell_idle && !expected);
             let may_reach = if then > EventTime::MIN {
                 then.plus(silent)
             } else {
@@ -211,11 +234,11 @@ impl KeyTimes {
         }
     }
 
-    /// The lines that have been seen.
+    /// The lines that have a time.
     pub(super) fn seen(&self) -> Vec<Timeline> {
         let lines = self.lines.iter().enumerate();
         lines
-            .filter(|(_, known)| known.is_some())
+            .filter(|(_, known)| known.is_some_and(|known| known.watermark > EventTime::MIN))
             .map(|(line, _)| Timeline(line as u32))
             .collect()
     }

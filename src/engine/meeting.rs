@@ -3,7 +3,8 @@
 //! Invariants: what a meeting has reached never goes back, also not over a restart (it is stored: after an idle input
 //! had let time pass, the watermarks of the sources alone would put it back, and windows that have fired would fire
 //! again). Who is idle holds nobody back; if all are, time stands at the greatest they have reached, as in Flink. A
-//! key that an input has never seen counts as idle there.
+//! key that one input has seen is waited for at the others, until they say that it is idle there; where all keys come
+//! together only those count that have been seen.
 
 use std::collections::BTreeSet;
 
@@ -130,7 +131,7 @@ impl Meeting {
         match &mut self.kind {
             Kind::Inputs(inputs) => {
                 if let Some(lines) = inputs.get_mut(input) {
-                    change(entry(lines, line));
+                    change(entry(lines, line, AWAITED));
                 }
             }
             Kind::Lines {
@@ -138,7 +139,7 @@ impl Meeting {
                 active,
                 greatest,
             } => {
-                let known = entry(lines, line);
+                let known = entry(lines, line, UNSEEN);
                 active.remove(&(known.watermark, line));
                 change(known);
                 *greatest = known.watermark.max(*greatest);
@@ -164,7 +165,7 @@ impl Meeting {
         };
         inputs
             .iter()
-            .map(move |lines| *lines.get(line.0 as usize).unwrap_or(&unknown(line)))
+            .map(move |lines| *lines.get(line.0 as usize).unwrap_or(&AWAITED))
     }
 
     fn step(&mut self, line: Timeline) -> Option<Step> {
@@ -261,17 +262,22 @@ impl Meeting {
     }
 }
 
-fn unknown(line: Timeline) -> Known {
-    Known {
-        watermark: EventTime::MIN,
-        idle: line != Timeline::SHARED,
-    }
-}
+/// A line that another input has seen.
+const AWAITED: Known = Known {
+    watermark: EventTime::MIN,
+    idle: false,
+};
 
-fn entry(lines: &mut Vec<Known>, line: Timeline) -> &mut Known {
+/// A key that has not come.
+const UNSEEN: Known = Known {
+    watermark: EventTime::MIN,
+    idle: true,
+};
+
+fn entry(lines: &mut Vec<Known>, line: Timeline, before: Known) -> &mut Known {
     let at = line.0 as usize;
-    while lines.len() <= at {
-        lines.push(unknown(Timeline(lines.len() as u32)));
+    if lines.len() <= at {
+        lines.resize(at + 1, before);
     }
     &mut lines[at]
 }
@@ -323,8 +329,10 @@ mod tests {
     #[test]
     fn each_key_has_its_own_time_until_they_meet() {
         let mut meeting = Meeting::of_inputs(2);
-        // The key has not come by the other input: it is not waited for.
-        assert_eq!(reached(meeting.advance(0, at(1, 10))), Some(10));
+        // The key has not come by the other input yet: it is waited for, until it is known to be idle there.
+        assert_eq!(reached(meeting.advance(0, at(1, 10))), None);
+        let idle = meeting.set_idle(1, Timeline(1), true);
+        assert_eq!(reached(idle.step), Some(10));
         let mut meeting = Meeting::of_lines();
         for line in [1, 2] {
             meeting.set_idle(0, Timeline(line), false);

@@ -12,6 +12,7 @@ mod checkpoint;
 mod graph;
 mod key_times;
 mod ledger;
+mod lookup;
 mod meeting;
 mod outbox;
 mod output;
@@ -116,6 +117,7 @@ pub struct Engine {
     /// For each connection, the topic filters that were subscribed to when the last epoch was committed.
     filters_before: Vec<Vec<String>>,
     max_payload_bytes: usize,
+    max_keys: usize,
     epoch: u64,
     /// The latest wall clock that was committed: time does not go back behind it.
     wall_floor: EventTime,
@@ -162,6 +164,7 @@ impl Engine {
                 })
                 .collect(),
             max_payload_bytes: options.max_payload_bytes,
+            max_keys: options.max_keys,
             epoch: 0,
             wall_floor: EventTime::MIN,
             changed: false,
@@ -308,6 +311,7 @@ impl Engine {
         dead_before: usize,
         clock: Clock,
     ) {
+        let lines = self.timelines.count();
         let source = &mut self.sources[id];
         let node = source.node;
         let Some(line) = source.line(row, &mut self.timelines) else {
@@ -327,6 +331,11 @@ impl Engine {
         };
         if source.wakes(line) {
             self.set_idle(id, line, false);
+        }
+        if self.timelines.count() > lines {
+            for keys in self.sources.iter_mut().filter_map(|s| s.keys.as_mut()) {
+                keys.expect_line(line, clock.steady_micros);
+            }
         }
         let source = &mut self.sources[id];
         let (lineage, step) = source.accept(row, line, &self.graph.context, clock.steady_micros);
@@ -418,7 +427,9 @@ impl Engine {
             source.watermark = EventTime::MAX;
             let to = EventTime::MAX;
             let lines = match &source.keys {
-                Some(keys) => keys.seen(),
+                Some(_) => (1..self.timelines.count())
+                    .map(|line| Timeline(line as u32))
+                    .collect(),
                 None => vec![Timeline::SHARED],
             };
             for line in lines {

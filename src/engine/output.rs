@@ -7,7 +7,7 @@ use compact_str::CompactString;
 
 use super::graph::Exit;
 use super::{ConnectionOptions, Outbox, OutboxRow};
-use crate::codec::{Message, TimestampFormat, encode_json, encode_text};
+use crate::codec::{Message, TimestampFormat, encode_csv, encode_json, encode_text};
 use crate::ops::Discard;
 use crate::plan::{Format, NodeId, Plan, Sink, SinkConnector, SinkId, TopicPart};
 use crate::types::{EventTime, Fingerprint, Lineage, Value};
@@ -295,6 +295,7 @@ fn encode(sink: &Sink, row: &[Value], id: Lineage, out: &mut String) {
             let id = id.as_ref().map(|(field, id)| (*field, id.as_str()));
             encode_json(row, &sink.schema, &options.timestamp, id, out);
         }
+        Format::Csv(options) => encode_csv(row, &sink.schema, options, out),
         Format::Text => {
             if let (Some(value), Some(column)) = (row.first(), sink.schema.columns.first()) {
                 encode_text(value, &column.ty, &TimestampFormat::Iso8601, out);

@@ -62,10 +62,9 @@ impl<S: KeyState + Default> Keyed<S> {
 
     /// The slot of `key`, if it has state.
     pub(super) fn find(&self, key: &[u8]) -> Option<u32> {
-        let is_key = |slot: &u32| *self.slots[*slot as usize].key == *key;
-        let slot = *self.table.find(xxh3_64(key), is_key)?;
-        let has_state = !self.slots[slot as usize].state.is_empty();
-        has_state.then_some(slot)
+        let same = |slot: &u32| *self.slots[*slot as usize].key == *key;
+        let slot = *self.table.find(xxh3_64(key), same)?;
+        (!self.slots[slot as usize].state.is_empty()).then_some(slot)
     }
 
     /// The slot of `key`, made if there is room; `None` if there is not. The caller changes its state at once.

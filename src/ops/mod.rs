@@ -9,12 +9,14 @@
 //! had happened; rows that fire together come in the order of their key's bytes, which a restart does not change.
 
 mod accumulator;
+mod join;
 mod keyed;
 mod timers;
 mod unnest;
 mod window;
 
 pub use accumulator::{Accumulator, Arguments, MAX_BYTES, MAX_VALUES, RELATIVE_ERROR, Retracted};
+pub use join::{IntervalJoin, LookupJoin, TemporalJoin};
 pub use unnest::unnest;
 pub use window::{Aggregation, assign_windows, window_aggregate};
 

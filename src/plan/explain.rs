@@ -9,8 +9,8 @@ use crate::expr::Expr;
 use crate::types::{Column, Schema};
 
 use super::{
-    ColumnOrigin, Format, JsonFormat, LateRows, Metadata, Node, NodeId, Operator, Plan, Sink,
-    SinkConnector, Source, SourceConnector, TimestampFormat, TopicPart, Window,
+    ColumnOrigin, Format, IntervalJoin, JsonFormat, LateRows, Metadata, Node, NodeId, Operator,
+    Plan, Sink, SinkConnector, Source, SourceConnector, TimestampFormat, TopicPart, Window,
 };
 
 /// The plan as trees.
@@ -134,10 +134,71 @@ impl Explainer<'_> {
                 )
             }
             Operator::LateRows => "rows that were too late for".to_owned(),
+            Operator::IntervalJoin(join) => self.join_title(join, node),
+            Operator::TemporalJoin(join) => {
+                let kind = if join.sides[0].outer {
+                    "left join"
+                } else {
+                    "join"
+                };
+                let time = name(self.input(node), join.sides[0].time);
+                let equal = self.equal_keys(&join.sides[0].keys, &join.sides[1].keys, node);
+                format!("{kind} with the latest row at {time}{equal}")
+            }
+            Operator::LookupJoin(join) => {
+                let kind = if join.outer { "left join" } else { "join" };
+                let table = &self.plan.tables[join.table.0];
+                let keys: Vec<String> = join
+                    .keys
+                    .iter()
+                    .map(|key| described(key, self.input(node)))
+                    .collect();
+                format!(
+                    "{kind} with the table {} in '{}' by {}",
+                    table.name,
+                    table.path,
+                    keys.join(", ")
+                )
+            }
             Operator::Union => "union".to_owned(),
             Operator::SharedTime => "wait for the slowest key".to_owned(),
             Operator::Sink(id) => sink_title(&self.plan.sinks[id.0]),
         }
+    }
+
+    /// Which rows meet, by the names of the columns of both inputs.
+    fn join_title(&self, join: &IntervalJoin, node: &Node) -> String {
+        let [left, right] = [0, 1].map(|side| &self.plan.nodes[node.inputs[side].0].schema);
+        let kind = match join.sides.each_ref().map(|side| side.outer) {
+            [false, false] => "join",
+            [true, false] => "left join",
+            [false, true] => "right join",
+            [true, true] => "full join",
+        };
+        let mut text = format!(
+            "{kind} where left {} - right {} is from {} to {}",
+            name(left, join.sides[0].time),
+            name(right, join.sides[1].time),
+            join.lower,
+            join.upper
+        );
+        text.push_str(&self.equal_keys(&join.sides[0].keys, &join.sides[1].keys, node));
+        if let Some(residual) = &join.residual {
+            let _ = write!(text, ", {}", described(residual, &node.schema));
+        }
+        text
+    }
+
+    /// `, a = b` for each key of a join.
+    fn equal_keys(&self, left: &[Expr], right: &[Expr], node: &Node) -> String {
+        let [left_input, right_input] =
+            [0, 1].map(|side| &self.plan.nodes[node.inputs[side].0].schema);
+        let mut text = String::new();
+        for (l, r) in left.iter().zip(right) {
+            let (l, r) = (described(l, left_input), described(r, right_input));
+            let _ = write!(text, ", {l} = {r}");
+        }
+        text
     }
 
     fn details(&self, node: &Node) -> Vec<String> {
@@ -367,7 +428,10 @@ fn format_text(format: &Format) -> String {
         id_field,
     }) = format
     else {
-        return "text".to_owned();
+        return match format {
+            Format::Csv(_) => "csv".to_owned(),
+            _ => "text".to_owned(),
+        };
     };
     let mut text = "json".to_owned();
     match timestamp {

@@ -15,7 +15,7 @@ pub mod quantity;
 
 use compact_str::CompactString;
 
-pub use crate::codec::{Format, JsonFormat, Metadata, TimestampFormat};
+pub use crate::codec::{CsvFormat, Format, JsonFormat, Metadata, TimestampFormat};
 use crate::expr::Expr;
 use crate::types::{Fingerprint, Schema, Timespan, Type};
 
@@ -42,6 +42,8 @@ pub struct Plan {
     pub sources: Vec<Source>,
     /// The graph, inputs before their consumers.
     pub nodes: Vec<Node>,
+    /// Tables that others look rows up in.
+    pub tables: Vec<LookupTable>,
     /// Tables that are written, one for each INSERT (two INSERTs into one table are two sinks).
     pub sinks: Vec<Sink>,
 }
@@ -67,6 +69,27 @@ pub struct Source {
     pub idle_timeout: Option<Timespan>,
     /// The columns that make the key, if each key has a watermark of its own; else empty.
     pub time_keys: Vec<usize>,
+    /// Identity of the definition.
+    pub fingerprint: Fingerprint,
+}
+
+/// The position of a table in [`Plan::tables`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TableId(pub usize);
+
+/// A table that rows are looked up in: a file, read whole, and again when it changes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LookupTable {
+    /// The table's name.
+    pub name: CompactString,
+    /// Where it is declared.
+    pub place: Place,
+    /// The path of the file.
+    pub path: String,
+    /// How its lines become rows.
+    pub format: Format,
+    /// The declared columns, in order.
+    pub columns: Vec<SourceColumn>,
     /// Identity of the definition.
     pub fingerprint: Fingerprint,
 }
@@ -194,6 +217,12 @@ pub enum Operator {
     /// Gives the rows that came too late for the step before it: its input rows, with `window_start` and `window_end` of
     /// the window that they missed appended. None of its results.
     LateRows,
+    /// Joins the rows of two inputs whose times are close together. Output: the left row, then the right row.
+    IntervalJoin(Box<IntervalJoin>),
+    /// Joins each left row with the latest right row at its time. Output: the left row, then the right row.
+    TemporalJoin(Box<TemporalJoin>),
+    /// Joins each row with the rows of a table. Output: the row, then the table's row.
+    LookupJoin(Box<LookupJoin>),
     /// Gives the rows of all inputs as they come.
     Union,
     /// Gives the rows as they come, and puts the timelines of all keys together: from here on there is one watermark,
@@ -220,6 +249,88 @@ pub enum LateRows {
 
 /// Which windows a row belongs to. All are `[start, end)`; those with an `offset` are on a grid anchored at
 /// 1970-01-01T00:00:00 plus it.
+impl Operator {
+    /// Whether state of it is stored.
+    pub const fn has_state(&self) -> bool {
+        matches!(
+            self,
+            Self::WindowAggregate { .. } | Self::IntervalJoin(_) | Self::TemporalJoin(_)
+        )
+    }
+
+    /// How far behind the watermark the times of its rows may be: for what follows, time is so much later.
+    pub fn delay(&self) -> Timespan {
+        match self {
+            Self::IntervalJoin(join) => join.delay(),
+            _ => Timespan::ZERO,
+        }
+    }
+}
+
+/// A join of two streams with bounds on time: `lower <= left time - right time <= upper`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IntervalJoin {
+    /// Left and right.
+    pub sides: [JoinSide; 2],
+    /// The least difference of the times.
+    pub lower: Timespan,
+    /// The greatest.
+    pub upper: Timespan,
+    /// What else must hold, over the joined row.
+    pub residual: Option<Expr>,
+}
+
+impl IntervalJoin {
+    /// A left row may be given out when the watermark is `-lower` after it, a right row when it is `upper` after it.
+    fn delay(&self) -> Timespan {
+        let after = |micros: i64| Timespan::from_micros(micros.max(0));
+        let left = after(self.lower.as_micros().saturating_neg());
+        left.max(after(self.upper.as_micros()))
+    }
+}
+
+/// A join of a stream with the versions of another: `FOR SYSTEM_TIME AS OF left.time`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TemporalJoin {
+    /// The rows, and the versions. Only the left side can be outer.
+    pub sides: [JoinSide; 2],
+    /// What else must hold, over the joined row.
+    pub residual: Option<Expr>,
+}
+
+/// A join of a stream with a table.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LookupJoin {
+    /// The table.
+    pub table: TableId,
+    /// What must be equal, over the row,
+    pub keys: Vec<Expr>,
+    /// and over the table's row.
+    pub table_keys: Vec<Expr>,
+    /// What else must hold, over the joined row.
+    pub residual: Option<Expr>,
+    /// Whether rows without a partner are given out with NULLs.
+    pub outer: bool,
+    /// How many columns the table has.
+    pub width: usize,
+}
+
+/// A side of a join.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JoinSide {
+    /// The column with the event time,
+    pub time: usize,
+    /// and what is added to it.
+    pub shift: Timespan,
+    /// What must be equal on both sides, over the side's rows.
+    pub keys: Vec<Expr>,
+    /// Whether rows without a partner are given out with NULLs.
+    pub outer: bool,
+    /// How many columns its rows have.
+    pub width: usize,
+}
+
+/// Which windows a row belongs to. All are `[start, end)`, on a grid anchored at 1970-01-01T00:00:00 plus `offset`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Window {
     /// Windows of `size`, one after the other.

@@ -13,11 +13,13 @@ mod files;
 mod forwarding;
 mod offline;
 mod status;
+mod tables;
 
 pub use clock::SystemClock;
 pub use control::{Answer, Command, ControlError, Letter, ask, socket_path};
 pub use forwarding::Drain;
 pub use offline::{answer_offline, reset_state};
+pub use tables::load_tables;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,6 +29,7 @@ use compact_str::ToCompactString as _;
 use tracing::{info, warn};
 
 use self::driver::Driver;
+use self::tables::Tables;
 use crate::engine::{
     ConnectionOptions, Engine, EngineOptions, LEAST_FOLD_BYTES, OutboxLimits, RestoreError,
     subscription_id,
@@ -279,6 +282,7 @@ pub async fn run(
         ))?;
         engine.committed();
     }
+    let tables = Tables::load(&mut engine)?;
     let path = socket_path(&settings.state_dir);
     let listener = control::listen(&settings.state_dir).map_err(|source| RunError::Control {
         path: path.clone(),
@@ -290,6 +294,7 @@ pub async fn run(
         Arc::new(settings),
         SystemClock::start(),
         engine,
+        tables,
         store,
         commands,
     )?;

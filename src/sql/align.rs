@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use crate::expr::Expr;
-use crate::plan::{Node, NodeId, Operator, Plan, Window};
+use crate::plan::{JoinSide, Node, NodeId, Operator, Plan, Window};
 use crate::types::Fingerprint;
 
 /// The timelines of a node's rows.
@@ -30,6 +30,7 @@ pub(super) fn align(plan: Plan) -> Plan {
     }
     let Plan {
         sources,
+        tables,
         nodes,
         sinks,
     } = plan;
@@ -64,6 +65,7 @@ pub(super) fn align(plan: Plan) -> Plan {
     }
     Plan {
         sources,
+        tables,
         nodes: aligned.nodes,
         sinks,
     }
@@ -100,9 +102,12 @@ fn behind(operator: &Operator, inputs: &[Lines]) -> Lines {
         Operator::Union => union(inputs),
         // They are on the lines of the step that they come from, and nothing but a sink follows.
         Operator::LateRows => inputs.first().cloned().unwrap_or(Lines::Shared),
+        Operator::IntervalJoin(join) => joined(&join.sides, inputs),
+        Operator::TemporalJoin(join) => joined(&join.sides, inputs),
         Operator::Source(_) | Operator::SharedTime => Lines::Shared,
         Operator::Filter { .. }
         | Operator::Unnest { .. }
+        | Operator::LookupJoin(_)
         | Operator::WindowAssign { .. }
         | Operator::Sink(_) => moved(&Some),
     }
@@ -126,6 +131,24 @@ fn union(inputs: &[Lines]) -> Lines {
         }
     }
     together.map_or(Lines::Shared, Lines::Keyed)
+}
+
+/// The lines of two inputs go on if their keys are joined by.
+fn joined(sides: &[JoinSide; 2], inputs: &[Lines]) -> Lines {
+    let [Lines::Keyed(left), Lines::Keyed(right)] = inputs else {
+        return Lines::Shared;
+    };
+    let together = |(left, right): (&Option<usize>, &Option<usize>)| {
+        let (Some(left), Some(right)) = (left, right) else {
+            return false;
+        };
+        let mut keys = sides[0].keys.iter().zip(&sides[1].keys);
+        keys.any(|(l, r)| *l == Expr::Column(*left) && *r == Expr::Column(*right))
+    };
+    if left.len() == right.len() && left.iter().zip(right).all(together) {
+        return Lines::Keyed(left.clone());
+    }
+    Lines::Shared
 }
 
 struct Aligned {

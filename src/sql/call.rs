@@ -168,10 +168,8 @@ impl Converter<'_> {
                 ),
                 "write FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' MINUTE)) GROUP BY window_start, window_end",
             )),
-            "PROCTIME" => Err(ResolveError::hinted(
-                "PROCTIME() is not supported",
-                "declare a column: arrived TIMESTAMP_LTZ(3) METADATA FROM 'timestamp'",
-            )),
+            // The time of processing is the time now; only windows need another.
+            "PROCTIME" if args.is_empty() => call("CURRENT_ROW_TIMESTAMP", args),
             _ => call(name, args),
         };
         self.checked(ast, result)

@@ -6,8 +6,8 @@ use compact_str::CompactString;
 
 use crate::expr::{Expr, Typed};
 use crate::plan::{
-    ColumnOrigin, Diagnostic, Format, JsonFormat, Metadata, Place, SinkConnector, Source,
-    SourceColumn, SourceConnector, TopicPart, Watermark,
+    ColumnOrigin, CsvFormat, Diagnostic, Format, JsonFormat, LookupTable, Metadata, Place,
+    SinkConnector, Source, SourceColumn, SourceConnector, TableId, TopicPart, Watermark,
 };
 use crate::types::{Column, Fingerprint, Schema, Timespan, Type};
 
@@ -84,6 +84,42 @@ impl Planner<'_> {
             scope: Scope::of(&schema, Some(&name)),
             pending: None,
         })
+    }
+
+    /// A table that rows are looked up in: a file without a time of its own.
+    pub(super) fn lookup_table(&mut self, table: &TableDef) -> Planned<(TableId, Scope)> {
+        let before = self.problems.len();
+        let path = self
+            .required(table, "path", "devices.csv")
+            .map(|o| o.value.clone());
+        let format = self.format(table, false);
+        let (columns, scope) = self.source_columns(table, &format);
+        for column in &table.columns {
+            if !matches!(column.kind, ColumnKind::Physical(_)) {
+                self.report(Diagnostic {
+                    place: column.place.clone(),
+                    message: "a table that rows are looked up in has only physical columns"
+                        .to_owned(),
+                    hint: Some("compute it in the query".to_owned()),
+                });
+            }
+        }
+        self.option(table, "connector");
+        let Some(path) = path.filter(|_| self.problems.len() == before) else {
+            return Err(Failed);
+        };
+        let connector = SourceConnector::Filesystem { path: path.clone() };
+        let text = source_text(&connector, &format, &columns, None, &[]);
+        let id = self.graph.add_table(LookupTable {
+            name: CompactString::from(&table.name.value),
+            place: table.place.clone(),
+            path,
+            format,
+            columns,
+            fingerprint: Fingerprint::of(&format!("lookup {text}")),
+        });
+        let scope = Scope::of(&scope.schema(), Some(&table.name.value));
+        Ok((id, scope))
     }
 
     /// What a table means when it is written.
@@ -167,6 +203,25 @@ impl Planner<'_> {
         }
     }
 
+    /// What stands between the fields of CSV.
+    fn delimiter(&mut self, table: &TableDef) -> u8 {
+        let Some(option) = self.option(table, "csv.field-delimiter") else {
+            return b',';
+        };
+        match option.value.as_bytes() {
+            [one] if one.is_ascii() && !matches!(one, b'"' | b'\n' | b'\r') => *one,
+            b"\\t" => b'\t',
+            _ => {
+                self.report(at_value(
+                    option,
+                    "a delimiter of CSV is one ASCII character".to_owned(),
+                    Some("write ';', or '\\t' for a tab"),
+                ));
+                b','
+            }
+        }
+    }
+
     fn no_connector<T>(&mut self, option: &super::table::OptionDef, name: &str) -> Option<T> {
         let hint = match crate::plan::nearest(name, ["mqtt", "filesystem", "print"]) {
             Some(near) => format!("did you mean '{near}'?"),
@@ -231,6 +286,10 @@ impl Planner<'_> {
         };
         match (name, option) {
             ("json", _) | (_, None) => json(self),
+            ("csv", Some(_)) => Format::Csv(CsvFormat {
+                delimiter: self.delimiter(table),
+                timestamp: self.timestamp_format(table),
+            }),
             ("text" | "raw", Some(option)) => {
                 let scalar = matches!(physical.as_slice(), [one] if !matches!(one.ty, Type::Array(_) | Type::Map(..) | Type::Row(_)));
                 let text = name == "text"
@@ -251,9 +310,9 @@ impl Planner<'_> {
                 Format::Text
             }
             (other, Some(option)) => {
-                let hint = match crate::plan::nearest(other, ["json", "text", "raw"]) {
+                let hint = match crate::plan::nearest(other, ["json", "text", "raw", "csv"]) {
                     Some(near) => format!("did you mean '{near}'?"),
-                    None => "the formats are json and text".to_owned(),
+                    None => "the formats are json, csv and text".to_owned(),
                 };
                 self.report(at_value(
                     option,
@@ -293,7 +352,7 @@ impl Planner<'_> {
         for (i, column) in table.columns.iter().enumerate() {
             let name = column.name.value.as_str();
             let origin = match &column.kind {
-                ColumnKind::Physical(_) if *format == Format::Text => {
+                ColumnKind::Physical(_) if !matches!(format, Format::Json(_)) => {
                     ColumnOrigin::Payload { path: Vec::new() }
                 }
                 ColumnKind::Physical(_) => ColumnOrigin::Payload {

@@ -10,6 +10,7 @@ use sqlparser::tokenizer::Location;
 use crate::plan::Operator;
 use crate::types::{Column, Type};
 
+use super::as_of::as_of;
 use super::convert::plain_name;
 use super::planner::{Home, Planned, Planner, Relation};
 use super::scope::{Role, ScopeColumn};
@@ -21,6 +22,7 @@ impl Planner<'_> {
         &mut self,
         home: &Home<'_>,
         from: &[TableWithJoins],
+        selection: &mut Option<&Ast>,
         at: Location,
     ) -> Planned<Relation> {
         let [first, others @ ..] = from else {
@@ -35,6 +37,16 @@ impl Planner<'_> {
         for join in &first.joins {
             relation = self.join(home, relation, join)?;
         }
+        // `FROM a, b WHERE …`: the condition of the join is that of the query.
+        if let ([other], Some(on)) = (others, *selection)
+            && other.joins.is_empty()
+            && unnest_of(&other.relation).is_none()
+        {
+            let right = self.factor(home, &other.relation)?;
+            *selection = None;
+            let at = other.relation.span().start;
+            return self.join_on(home, relation, right, [false, false], on, at);
+        }
         for other in others {
             // `FROM t, UNNEST(a)` is a cross join.
             let Some(unnest) = unnest_of(&other.relation) else {
@@ -42,8 +54,8 @@ impl Planner<'_> {
                 return Err(self.refuse(
                     home,
                     location,
-                    "joins of tables are not supported yet",
-                    "combine streams of one shape with UNION ALL",
+                    "a list of tables is joined only if there are two, with a condition",
+                    "write JOIN b ON a.key = b.key AND b.ts BETWEEN a.ts AND a.ts + INTERVAL '5' MINUTE",
                 ));
             };
             relation = self.unnest(home, relation, &unnest, false)?;
@@ -78,8 +90,8 @@ impl Planner<'_> {
                     return Err(self.refuse(
                         home,
                         at,
-                        "FOR SYSTEM_TIME, TABLESAMPLE and hints are not supported yet",
-                        "read the table as it is",
+                        "FOR SYSTEM_TIME can only be joined; TABLESAMPLE and hints are not supported",
+                        "write FROM a JOIN t FOR SYSTEM_TIME AS OF a.ts AS b ON a.key = b.key",
                     ));
                 }
                 let [sqlparser::ast::ObjectNamePart::Identifier(name)] = name.0.as_slice() else {
@@ -129,7 +141,12 @@ impl Planner<'_> {
             TableFactor::NestedJoin {
                 table_with_joins,
                 alias: None,
-            } => self.from(home, std::slice::from_ref(table_with_joins.as_ref()), at),
+            } => self.from(
+                home,
+                std::slice::from_ref(table_with_joins.as_ref()),
+                &mut None,
+                at,
+            ),
             _ => Err(self.refuse(
                 home,
                 at,
@@ -172,13 +189,12 @@ impl Planner<'_> {
 
     fn join(&mut self, home: &Home<'_>, relation: Relation, join: &Join) -> Planned<Relation> {
         let at = join.relation.span().start;
+        if let Some(as_of) = as_of(&join.relation) {
+            return self.join_as_of(home, relation, &as_of, join);
+        }
         let Some(unnest) = unnest_of(&join.relation) else {
-            return Err(self.refuse(
-                home,
-                at,
-                "joins of tables are not supported yet",
-                "combine streams of one shape with UNION ALL",
-            ));
+            let right = self.factor(home, &join.relation)?;
+            return self.join_streams(home, relation, right, join);
         };
         let outer = match &join.join_operator {
             JoinOperator::CrossJoin(JoinConstraint::None) => false,

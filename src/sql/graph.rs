@@ -9,7 +9,8 @@ use std::fmt::Write;
 use compact_str::CompactString;
 
 use crate::plan::{
-    LateRows, Node, NodeId, Operator, Place, Plan, Sink, SinkId, Source, SourceId, Window,
+    JoinSide, LateRows, LookupTable, Node, NodeId, Operator, Place, Plan, Sink, SinkId, Source,
+    SourceId, TableId, Window,
 };
 use crate::types::{Fingerprint, Schema};
 
@@ -70,6 +71,16 @@ impl Graph {
         )
     }
 
+    /// A table that rows are looked up in.
+    pub(super) fn add_table(&mut self, table: LookupTable) -> TableId {
+        let mut known = self.plan.tables.iter();
+        let known = known.position(|t| t.fingerprint == table.fingerprint);
+        TableId(known.unwrap_or_else(|| {
+            self.plan.tables.push(table);
+            self.plan.tables.len() - 1
+        }))
+    }
+
     /// The node that writes a sink; gets its fingerprint from the table's text and what feeds it.
     pub(super) fn add_sink(
         &mut self,
@@ -103,6 +114,7 @@ impl Graph {
     pub(super) fn finish(self) -> Plan {
         let Plan {
             sources,
+            tables,
             nodes,
             sinks,
         } = self.plan;
@@ -116,6 +128,7 @@ impl Graph {
         let mut node_ids = vec![NodeId(0); nodes.len()];
         let mut source_ids: Vec<Option<SourceId>> = vec![None; sources.len()];
         let mut plan = Plan {
+            tables,
             sinks,
             ..Plan::default()
         };
@@ -182,6 +195,29 @@ impl Graph {
                 text
             }
             Operator::LateRows => "late rows".to_owned(),
+            Operator::IntervalJoin(join) => format!(
+                "interval join {} {}{}",
+                join.lower.as_micros(),
+                join.upper.as_micros(),
+                sides_text(&join.sides, join.residual.as_ref())
+            ),
+            Operator::TemporalJoin(join) => format!(
+                "temporal join{}",
+                sides_text(&join.sides, join.residual.as_ref())
+            ),
+            Operator::LookupJoin(join) => {
+                let mut text = format!(
+                    "lookup join {} {} by {} = {}",
+                    self.plan.tables[join.table.0].fingerprint,
+                    join.outer,
+                    joined(&join.keys),
+                    joined(&join.table_keys)
+                );
+                if let Some(residual) = &join.residual {
+                    let _ = write!(text, " if {residual}");
+                }
+                text
+            }
             Operator::Union => "union".to_owned(),
             Operator::SharedTime => "shared time".to_owned(),
             Operator::Sink(id) => format!("sink {}", self.plan.sinks[id.0].fingerprint),
@@ -191,6 +227,24 @@ impl Graph {
         }
         text
     }
+}
+
+fn sides_text(sides: &[JoinSide; 2], residual: Option<&crate::expr::Expr>) -> String {
+    let mut text = String::new();
+    for side in sides {
+        let _ = write!(
+            text,
+            " [#{} {} {} by {}]",
+            side.time,
+            side.shift.as_micros(),
+            side.outer,
+            joined(&side.keys)
+        );
+    }
+    if let Some(residual) = residual {
+        let _ = write!(text, " if {residual}");
+    }
+    text
 }
 
 fn joined(exprs: &[crate::expr::Expr]) -> String {

@@ -10,6 +10,7 @@
 
 mod aggregate;
 mod align;
+mod as_of;
 mod call;
 mod convert;
 mod cursor;
@@ -21,6 +22,7 @@ mod graph;
 mod grouping_sets;
 mod insert;
 mod interval;
+mod join;
 mod json;
 mod lex;
 mod options;

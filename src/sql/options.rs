@@ -9,7 +9,7 @@ use super::planner::Planner;
 use super::table::{OptionDef, TableDef};
 
 /// All options, and whether they matter for a table that is read or written.
-const KNOWN: [(&str, Use); 19] = [
+const KNOWN: [(&str, Use); 20] = [
     ("connector", Use::Both),
     ("format", Use::Both),
     ("topic", Use::Both),
@@ -22,6 +22,7 @@ const KNOWN: [(&str, Use); 19] = [
     ("json.fail-on-missing-field", Use::Read),
     ("json.timestamp-format.standard", Use::Both),
     ("timestamp-format", Use::Both),
+    ("csv.field-delimiter", Use::Both),
     ("json.id-field", Use::Written),
     ("scan.watermark.idle-timeout", Use::Read),
     ("scan.watermark.max-future", Use::Read),

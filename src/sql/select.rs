@@ -31,8 +31,10 @@ impl Planner<'_> {
     /// The rows of a SELECT.
     pub(super) fn select(&mut self, home: &Home<'_>, select: &Select) -> Planned<Relation> {
         self.refuse_clauses(home, select)?;
-        let mut relation = self.from(home, &select.from, select.select_token.0.span.start)?;
-        if let Some(predicate) = &select.selection {
+        let mut selection = select.selection.as_ref();
+        let start = select.select_token.0.span.start;
+        let mut relation = self.from(home, &select.from, &mut selection, start)?;
+        if let Some(predicate) = selection {
             let predicate = self.convert_predicate(home, &relation.scope, predicate, "WHERE")?;
             relation = self.filtered(home, relation, predicate.expr);
         }

@@ -231,6 +231,7 @@ fn plan(case: Case) -> Plan {
         Column::new(name, ty)
     });
     let mut plan = Plan {
+        tables: Vec::new(),
         sources: vec![source],
         nodes: vec![
             node(Operator::Source(SourceId(0)), vec![], &empty, "source"),

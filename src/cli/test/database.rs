@@ -217,6 +217,11 @@ impl Database {
                 "VALUES" => payload(source, &mut literals)?,
                 _ => return Err(literals.expected("VALUES or PAYLOAD behind the topic")),
             };
+            // A table that rows are looked up in takes a line; a stream takes a message. A table may be both.
+            self.steps.push(Step::TableLine {
+                table: source.name.clone(),
+                line: payload.clone(),
+            });
             self.steps.push(Step::Arrival {
                 table: source.name.clone(),
                 topic: topic.clone(),
@@ -334,6 +339,14 @@ fn payload(source: &Source, literals: &mut Literals<'_>) -> Result<String, Refus
             columns.len(),
             row.len()
         )));
+    }
+    if let Format::Csv(options) = &source.format {
+        let fields = row.iter().map(|literal| match literal.text.as_str() {
+            text if text.eq_ignore_ascii_case("NULL") => String::new(),
+            text => text.replace('"', "\"\""),
+        });
+        let fields: Vec<String> = fields.map(|text| format!("\"{text}\"")).collect();
+        return Ok(fields.join(&char::from(options.delimiter).to_string()));
     }
     if source.format == Format::Text {
         return Ok(row

@@ -11,7 +11,7 @@ use compact_str::CompactString;
 
 use crate::codec::Message;
 use crate::engine::{Clock, Engine, EngineOptions, SealedEpoch, StateChange, Stored};
-use crate::plan::{Plan, SourceId};
+use crate::plan::{Plan, SourceId, TableId};
 use crate::types::{EventTime, Timespan};
 
 use super::database::Refused;
@@ -30,6 +30,13 @@ pub(super) enum Step {
         topic: String,
         /// Its payload.
         payload: String,
+    },
+    /// A line is added to the file of a table that rows are looked up in.
+    TableLine {
+        /// The table.
+        table: CompactString,
+        /// The line.
+        line: String,
     },
     /// The wall clock is set.
     SetClock(EventTime),
@@ -111,6 +118,8 @@ struct Life {
     meta: Vec<u8>,
     base: Vec<Vec<u8>>,
     deltas: Vec<Vec<u8>>,
+    /// The files of the tables.
+    files: Vec<Vec<u8>>,
     outcome: Outcome,
 }
 
@@ -118,6 +127,7 @@ impl Life {
     fn new(plan: Arc<Plan>, max_keys: usize, fold: u64, wall: EventTime) -> Self {
         Self {
             engine: engine(&plan, max_keys, fold),
+            files: vec![Vec::new(); plan.tables.len()],
             plan,
             max_keys,
             fold,
@@ -137,6 +147,15 @@ impl Life {
         match step {
             Step::SetClock(wall) => self.clock.wall = *wall,
             Step::Wait(span) => self.wait(*span),
+            Step::TableLine { table, line } => {
+                for (at, known) in self.plan.tables.iter().enumerate() {
+                    if known.name == *table {
+                        self.files[at].extend_from_slice(line.as_bytes());
+                        self.files[at].push(b'\n');
+                    }
+                }
+                load(&mut self.engine, &self.files);
+            }
             Step::Arrival { .. } | Step::End => {
                 let mut engine = std::mem::replace(&mut self.engine, engine(&self.plan, 0, 0));
                 self.apply(&mut engine, step);
@@ -166,7 +185,7 @@ impl Life {
                 }
             }
             Step::End => engine.finish(),
-            Step::SetClock(_) | Step::Wait(_) => {}
+            Step::SetClock(_) | Step::Wait(_) | Step::TableLine { .. } => {}
         }
     }
 
@@ -219,7 +238,15 @@ impl Life {
                 .restore(&stored, &[])
                 .expect("an engine reads what it has written");
         }
+        load(&mut engine, &self.files);
         engine
+    }
+}
+
+/// Hands the tables to an engine. Lines that are no rows of a table leave it as it was, as in `run`.
+fn load(engine: &mut Engine, files: &[Vec<u8>]) {
+    for (at, file) in files.iter().enumerate() {
+        let _ = engine.load_table(TableId(at), file);
     }
 }
 

@@ -28,6 +28,7 @@ use crate::runtime::control::{Answer, Command};
 use crate::runtime::files::{self, Line};
 use crate::runtime::forwarding::Forwarding;
 use crate::runtime::status::Summary;
+use crate::runtime::tables::Tables;
 use crate::runtime::{RunError, Settings};
 use crate::store::{OutboxChunk, Store};
 
@@ -43,6 +44,7 @@ pub(super) struct Driver {
     settings: Arc<Settings>,
     clock: SystemClock,
     engine: Engine,
+    tables: Tables,
     committer: Committer,
     store_events: mpsc::UnboundedReceiver<StoreEvent>,
     inbox: Arc<Inbox>,
@@ -95,6 +97,7 @@ impl Driver {
         settings: Arc<Settings>,
         clock: SystemClock,
         engine: Engine,
+        tables: Tables,
         store: Store,
         commands: mpsc::Receiver<(Command, oneshot::Sender<Answer>)>,
     ) -> Result<Self, RunError> {
@@ -128,6 +131,7 @@ impl Driver {
             files: files::read(&engine)?,
             clock,
             engine,
+            tables,
             committer,
             store_events,
             inbox,
@@ -162,6 +166,13 @@ impl Driver {
                 if self.engine.has_changes() {
                     self.note_other_change(now);
                 }
+            }
+            if self
+                .tables
+                .look_at()
+                .is_some_and(|due| due <= now.steady_micros)
+            {
+                self.tables.look(&mut self.engine, now.steady_micros);
             }
             if self.engine.any_expired(now) {
                 self.note_other_change(now);

@@ -149,7 +149,7 @@ fn queries_are_refused_at_their_place_with_a_remedy() {
         ),
         (
             "INSERT INTO out SELECT a.device, a.temp FROM readings a JOIN readings b ON a.device = b.device",
-            "a.sql:9:62: joins of tables are not supported yet (combine streams of one shape with UNION ALL)",
+            "a.sql:9:62: a join of streams without bounds on time would keep all rows for ever (bound it by time: JOIN b ON a.key = b.key AND b.ts BETWEEN a.ts AND a.ts + INTERVAL '5' MINUTE)",
         ),
         (
             "INSERT INTO out SELECT device, LAG(temp) OVER (PARTITION BY device ORDER BY ts) FROM readings",
@@ -346,7 +346,7 @@ fn tables_are_refused_at_their_place_with_a_remedy() {
         (
             "v INT",
             "'connector'='mqtt','topic'='a','format'='avro'",
-            "a.sql:4:41: there is no format 'avro' (the formats are json and text)",
+            "a.sql:4:41: there is no format 'avro' (the formats are json, csv and text)",
         ),
         (
             "v INT, w INT",

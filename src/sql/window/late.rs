@@ -374,6 +374,7 @@ pub(in crate::sql) fn refuse_steps_behind_revisions(plan: &Plan) -> Vec<Diagnost
                 | Operator::Project { .. }
                 | Operator::Unnest { .. }
                 | Operator::WindowAssign { .. }
+                | Operator::LookupJoin(_)
                 | Operator::Union
                 | Operator::SharedTime
                 | Operator::LateRows

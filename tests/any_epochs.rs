@@ -1,0 +1,237 @@
+//! What must make no difference: where epochs end, how often is committed, how arrivals are batched, when the program
+//! dies, when state is folded. A pipeline with every kind of operator runs over a random stream in many such ways, and
+//! gives the same rows with the same ids each time. And a thousand rules on one stream share what they can.
+//!
+//! `HEADWATER_SEED=n` runs one seed alone.
+#![allow(clippy::unwrap_used)]
+
+#[path = "support/disk.rs"]
+#[allow(dead_code)]
+mod disk;
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use disk::Random;
+use headwater::codec::Message;
+use headwater::engine::{Clock, Engine, EngineOptions, SealedEpoch, StateChange, Stored};
+use headwater::plan::{Operator, Plan, SourceId};
+use headwater::sql::{Catalog, compile};
+use headwater::types::EventTime;
+
+const SEEDS: u64 = 40;
+const MESSAGES: usize = 120;
+
+const PIPELINE: &str = "
+CREATE TABLE a (device STRING, ts TIMESTAMP(3), v INT, WATERMARK FOR ts AS ts - INTERVAL '3' SECOND)
+WITH ('connector' = 'filesystem', 'path' = 'a');
+CREATE TABLE b (device STRING, ts TIMESTAMP(3), v INT, WATERMARK FOR ts AS ts - INTERVAL '3' SECOND)
+WITH ('connector' = 'filesystem', 'path' = 'b', 'scan.watermark.per-key' = 'device');
+CREATE TABLE out (q STRING, device STRING, ts TIMESTAMP(3), n DOUBLE) WITH ('connector' = 'print');
+INSERT INTO out SELECT 'filter', device, ts, v FROM a WHERE v > 5;
+INSERT INTO out SELECT 'tumble', device, window_start, SUM(v)
+FROM TUMBLE(TABLE a, DESCRIPTOR(ts), INTERVAL '10' SECOND) GROUP BY device, window_start, window_end;
+INSERT INTO out SELECT 'hop', device, window_start, AVG(CAST(v AS DOUBLE))
+FROM HOP(TABLE b, DESCRIPTOR(ts), INTERVAL '5' SECOND, INTERVAL '15' SECOND) GROUP BY device, window_start, window_end;
+INSERT INTO out SELECT 'distinct', CAST(NULL AS STRING), window_start, COUNT(DISTINCT device)
+FROM TUMBLE(TABLE b, DESCRIPTOR(ts), INTERVAL '20' SECOND) GROUP BY window_start, window_end;
+INSERT INTO out SELECT 'join', a.device, a.ts, b.v FROM a LEFT JOIN b
+ON a.device = b.device AND b.ts BETWEEN a.ts - INTERVAL '2' SECOND AND a.ts + INTERVAL '4' SECOND;
+INSERT INTO out SELECT 'as of', x.device, x.ts, y.v FROM a AS x
+LEFT JOIN b FOR SYSTEM_TIME AS OF x.ts AS y ON x.device = y.device;
+INSERT INTO out SELECT 'union', device, window_start, COUNT(*)
+FROM TUMBLE((SELECT device, ts FROM a UNION ALL SELECT device, ts FROM b), DESCRIPTOR(ts), INTERVAL '10' SECOND)
+GROUP BY device, window_start, window_end;
+";
+
+fn compiled(sql: &str) -> Arc<Plan> {
+    let files = [("pipeline.sql".to_owned(), sql.to_owned())];
+    Arc::new(compile(&files, &Catalog::default()).unwrap().0)
+}
+
+fn engine(plan: &Arc<Plan>, least_fold_bytes: u64) -> Engine {
+    let options = EngineOptions {
+        max_keys: 1_000,
+        max_payload_bytes: 1 << 20,
+        least_fold_bytes,
+        connections: Vec::new(),
+    };
+    Engine::new(plan.clone(), &options)
+}
+
+/// What came out: ids and lines of rows in order, reasons of dead letters.
+type Outcome = (Vec<(String, String)>, Vec<String>);
+
+#[derive(Default)]
+struct Disk {
+    epoch: u64,
+    meta: Vec<u8>,
+    base: Vec<Vec<u8>>,
+    deltas: Vec<Vec<u8>>,
+    outcome: Outcome,
+}
+
+impl Disk {
+    fn commit(&mut self, sealed: SealedEpoch) {
+        (self.epoch, self.meta) = (sealed.epoch, sealed.meta);
+        match sealed.state {
+            StateChange::Unchanged => {}
+            StateChange::Delta(delta) => self.deltas.push(delta),
+            StateChange::Snapshot(base) => (self.base, self.deltas) = (base, Vec::new()),
+        }
+        let rows = sealed.local.into_iter();
+        self.outcome
+            .0
+            .extend(rows.map(|row| (row.id.to_string(), row.line)));
+        let dead = sealed.dead.into_iter();
+        self.outcome
+            .1
+            .extend(dead.map(|letter| format!("{} {}", letter.reason, letter.detail)));
+    }
+
+    fn restored(&self, plan: &Arc<Plan>, fold: u64) -> Engine {
+        let mut engine = engine(plan, fold);
+        if self.epoch > 0 {
+            let stored = Stored {
+                epoch: self.epoch,
+                meta: &self.meta,
+                base: &self.base,
+                deltas: &self.deltas,
+            };
+            engine.restore(&stored, &[]).unwrap();
+        }
+        engine
+    }
+}
+
+fn clock(steady_micros: u64) -> Clock {
+    Clock {
+        wall: EventTime::from_millis(1_800_000_000_000),
+        steady_micros,
+    }
+}
+
+fn deliver(engine: &mut Engine, (table, payload): &(usize, String), clock: Clock) {
+    let message = Message {
+        topic: "t",
+        payload: payload.as_bytes(),
+        qos: 1,
+        retain: false,
+        received: clock.wall,
+    };
+    engine.deliver_to(SourceId(*table), &message, clock);
+}
+
+fn messages(random: &mut Random) -> Vec<(usize, String)> {
+    let mut now = 0;
+    let messages = (0..MESSAGES).map(|_| {
+        now += random.below(3);
+        // Some are late, some very late.
+        let most = if random.once_in(10) { 40 } else { 4 };
+        let behind = random.below(most);
+        let second = now.saturating_sub(behind);
+        let (device, v) = (random.below(3), random.below(10));
+        let payload = if random.once_in(25) {
+            "{".to_owned()
+        } else {
+            format!(
+                r#"{{"device":"d{device}","ts":"2026-01-01 00:{:02}:{:02}","v":{v}}}"#,
+                second / 60,
+                second % 60
+            )
+        };
+        (random.below(2), payload)
+    });
+    messages.collect()
+}
+
+#[test]
+fn where_epochs_end_makes_no_difference() {
+    let plan = compiled(PIPELINE);
+    let one = std::env::var("HEADWATER_SEED").ok();
+    let seeds = match one.and_then(|text| text.parse::<u64>().ok()) {
+        Some(seed) => seed..seed + 1,
+        None => 0..SEEDS,
+    };
+    for seed in seeds {
+        let mut random = Random(seed);
+        let messages = messages(&mut random);
+        let whole = {
+            let mut disk = Disk::default();
+            let mut engine = engine(&plan, 1 << 30);
+            for message in &messages {
+                deliver(&mut engine, message, clock(0));
+            }
+            engine.finish();
+            disk.commit(engine.seal(clock(0)));
+            disk.outcome
+        };
+        assert!(whole.0.len() > 100, "{}", whole.0.len());
+        for _ in 0..4 {
+            let commit_one_in = 1 + random.below(30);
+            let crash_one_in = 1 + random.below(20);
+            let fold = [0, 300, 1 << 30][random.below(3)];
+            let mut disk = Disk::default();
+            let mut engine = engine(&plan, fold);
+            // Delivered and not committed: a crash brings them again.
+            let mut open = 0;
+            let mut at = 0;
+            while at < messages.len() {
+                deliver(&mut engine, &messages[at], clock(at as u64));
+                (at, open) = (at + 1, open + 1);
+                if random.once_in(4) {
+                    engine.tick(clock(at as u64));
+                }
+                if random.once_in(commit_one_in) {
+                    disk.commit(engine.seal(clock(at as u64)));
+                    engine.committed();
+                    open = 0;
+                } else if random.once_in(crash_one_in * commit_one_in) {
+                    engine = disk.restored(&plan, fold);
+                    at -= open;
+                    open = 0;
+                }
+            }
+            engine.finish();
+            disk.commit(engine.seal(clock(at as u64)));
+            assert_eq!(disk.outcome, whole, "HEADWATER_SEED={seed}");
+        }
+    }
+}
+
+#[test]
+fn a_thousand_rules_share_their_source_and_equal_steps() {
+    let mut sql = "
+        CREATE TABLE a (device STRING, ts TIMESTAMP(3), v INT, WATERMARK FOR ts AS ts)
+        WITH ('connector' = 'filesystem', 'path' = 'a');
+        CREATE TABLE out (rule INT, device STRING, v INT) WITH ('connector' = 'print');
+    "
+    .to_owned();
+    for rule in 0..1_000 {
+        let (device, least) = (rule % 50, rule % 20);
+        let _ = writeln!(
+            sql,
+            "INSERT INTO out SELECT {rule}, device, v FROM a WHERE device = 'd{device}' AND v >= {least};"
+        );
+    }
+    let plan = compiled(&sql);
+    assert_eq!(plan.sources.len(), 1);
+    let filters = plan.nodes.iter();
+    let filters = filters.filter(|node| matches!(node.operator, Operator::Filter { .. }));
+    assert_eq!(filters.count(), 100, "equal conditions are one step");
+    let tree = headwater::plan::explain(&plan);
+    assert!(tree.contains("(shared, see above)"), "{tree}");
+    let mut random = Random(7);
+    let mut engine = engine(&plan, 1 << 20);
+    let mut expected = 0;
+    for _ in 0..500 {
+        let (device, v) = (random.below(60), random.below(25));
+        let payload = format!(r#"{{"device":"d{device}","ts":"2026-01-01 00:00:00","v":{v}}}"#);
+        deliver(&mut engine, &(0, payload), clock(0));
+        let rules = 0..1_000;
+        expected += rules
+            .filter(|rule| rule % 50 == device && rule % 20 <= v)
+            .count();
+    }
+    assert_eq!(engine.seal(clock(0)).local.len(), expected);
+}
