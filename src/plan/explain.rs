@@ -9,8 +9,8 @@ use crate::expr::Expr;
 use crate::types::{Column, Schema};
 
 use super::{
-    ColumnOrigin, Format, IntervalJoin, JsonFormat, Metadata, Node, NodeId, Operator, Plan, Sink,
-    SinkConnector, Source, SourceConnector, TimestampFormat, TopicPart, Window,
+    ColumnOrigin, Format, IntervalJoin, JsonFormat, LateRows, Metadata, Node, NodeId, Operator,
+    Plan, Sink, SinkConnector, Source, SourceConnector, TimestampFormat, TopicPart, Window,
 };
 
 /// The plan as trees.
@@ -152,6 +152,7 @@ impl Explainer<'_> {
                 name(input, *start),
                 name(input, *end)
             ),
+            Operator::LateRows => "rows that were too late for".to_owned(),
             Operator::IntervalJoin(join) => self.join_title(join, node),
             Operator::TemporalJoin(join) => {
                 let kind = if join.sides[0].outer {
@@ -229,7 +230,10 @@ impl Explainer<'_> {
                 .map(|(expr, column)| assigned(column, &described(expr, input)))
                 .collect(),
             Operator::WindowAggregate {
-                keys, aggregates, ..
+                keys,
+                aggregates,
+                late,
+                ..
             } => {
                 let columns = &node.schema.columns;
                 let key = |(expr, column): (&Expr, &Column)| {
@@ -243,6 +247,13 @@ impl Explainer<'_> {
                         .zip(rest)
                         .map(|(a, column)| assigned(column, &a.describe(&|at| name(input, at)))),
                 );
+                match late {
+                    LateRows::DeadLetter => {}
+                    LateRows::Table => lines.push("late rows go to a table".to_owned()),
+                    LateRows::Update { allowed } => {
+                        lines.push(format!("late rows revise it for {allowed}"));
+                    }
+                }
                 lines
             }
             Operator::Over {
@@ -336,6 +347,12 @@ fn window_text(window: &Window, input: &Schema) -> String {
             size,
             offset,
         } => format!("window of {size} every {slide}{}", shifted(offset)),
+        Window::Cumulate { step, size, offset } => {
+            format!("window growing by {step} up to {size}{}", shifted(offset))
+        }
+        Window::Session { gap, .. } => format!("session with a gap of {gap}"),
+        Window::Count { size, slide, .. } if size == slide => format!("window of {size} rows"),
+        Window::Count { size, slide, .. } => format!("window of {size} rows every {slide} rows"),
         Window::Attached { start, end } => format!(
             "window from {} to {}",
             name(input, *start),

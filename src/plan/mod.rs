@@ -213,6 +213,8 @@ pub enum Operator {
         keys: Vec<Expr>,
         /// What is computed.
         aggregates: Vec<Aggregate>,
+        /// What becomes of rows whose window has closed.
+        late: LateRows,
     },
     /// Computes functions over each row and rows before it, in the order of event time. Output: the input, and a column
     /// for each function.
@@ -250,6 +252,9 @@ pub enum Operator {
         /// How many rows are given, at most [`MAX_TOP`]. A plan without one is not complete.
         limit: Option<usize>,
     },
+    /// Gives the rows that came too late for the step before it: its input rows, with `window_start` and `window_end` of
+    /// the window that they missed appended. None of its results.
+    LateRows,
     /// Joins the rows of two inputs whose times are close together. Output: the left row, then the right row.
     IntervalJoin(Box<IntervalJoin>),
     /// Joins each left row with the latest right row at its time. Output: the left row, then the right row.
@@ -265,6 +270,23 @@ pub enum Operator {
     Sink(SinkId),
 }
 
+/// What becomes of a row whose window has closed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LateRows {
+    /// It is a dead letter.
+    #[default]
+    DeadLetter,
+    /// A [`Operator::LateRows`] behind the step takes it.
+    Table,
+    /// Its window is given once more, as a revision, if it closed no longer ago than this; else it is a dead letter.
+    Update {
+        /// How long after its end a window can be revised, positive.
+        allowed: Timespan,
+    },
+}
+
+/// Which windows a row belongs to. All are `[start, end)`; those with an `offset` are on a grid anchored at
+/// 1970-01-01T00:00:00 plus it.
 impl Operator {
     /// Whether state of it is stored.
     pub const fn has_state(&self) -> bool {
@@ -369,6 +391,31 @@ pub enum Window {
         size: Timespan,
         /// Shift of the grid.
         offset: Timespan,
+    },
+    /// Windows that share their start and grow by `step` up to `size`, a multiple of `step`; then the next ones start.
+    Cumulate {
+        /// Distance between ends, positive.
+        step: Timespan,
+        /// Length of the longest, positive.
+        size: Timespan,
+        /// Shift of the grid.
+        offset: Timespan,
+    },
+    /// Windows that last until there was no row of their key for `gap`.
+    Session {
+        /// The silence that ends a session, positive.
+        gap: Timespan,
+        /// The keys whose sessions they are, as positions among the keys of the step.
+        partition: Vec<usize>,
+    },
+    /// Every `slide` rows of a key a window of its last `size` rows, in order of arrival.
+    Count {
+        /// Rows of a window, a multiple of `slide`.
+        size: u64,
+        /// Rows from a window to the next, positive.
+        slide: u64,
+        /// The keys whose rows are counted: all of the step, as positions among them.
+        partition: Vec<usize>,
     },
     /// The windows that an earlier step has given the rows, in these columns of the input. A row belongs to one;
     /// it is closed like any other, by its end.

@@ -48,6 +48,7 @@ impl Planner<'_> {
         let max_future = self.timespan(table, "scan.watermark.max-future", Some(MAX_FUTURE));
         let idle_timeout = self.timespan(table, "scan.watermark.idle-timeout", None);
         let time_keys = self.time_keys(table, &scope, has_watermark);
+        let late = self.late_options(table, has_watermark);
         let Some(connector) = connector.filter(|_| self.problems.len() == before) else {
             return Err(Failed);
         };
@@ -77,6 +78,7 @@ impl Planner<'_> {
             fingerprint,
         };
         let node = self.graph.add_source(source, schema.clone());
+        self.note_late_policy(node, table, late);
         Ok(Relation {
             node,
             scope: Scope::of(&schema, Some(&name)),

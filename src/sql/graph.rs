@@ -9,8 +9,8 @@ use std::fmt::Write;
 use compact_str::CompactString;
 
 use crate::plan::{
-    JoinSide, LookupTable, Node, NodeId, Operator, OverFunction, Place, Plan, Sink, SinkId,
-    SortKey, Source, SourceId, TableId, Window,
+    JoinSide, LateRows, LookupTable, Node, NodeId, Operator, OverFunction, Place, Plan, Sink,
+    SinkId, SortKey, Source, SourceId, TableId, Window,
 };
 use crate::types::{Fingerprint, Schema};
 
@@ -178,6 +178,7 @@ impl Graph {
                 time,
                 keys,
                 aggregates,
+                late,
             } => {
                 let mut text = format!(
                     "aggregate {} on #{time} by {}:",
@@ -187,6 +188,9 @@ impl Graph {
                 for a in aggregates {
                     // Writing to a string cannot fail.
                     let _ = write!(text, " {}", a.canonical());
+                }
+                if let LateRows::Update { allowed } = late {
+                    let _ = write!(text, " revised for {}", allowed.as_micros());
                 }
                 text
             }
@@ -224,6 +228,7 @@ impl Graph {
                     order.join(", ")
                 )
             }
+            Operator::LateRows => "late rows".to_owned(),
             Operator::IntervalJoin(join) => format!(
                 "interval join {} {}{}",
                 join.lower.as_micros(),
@@ -301,6 +306,20 @@ fn window_text(window: &Window) -> String {
                 offset.as_micros()
             )
         }
+        Window::Cumulate { step, size, offset } => format!(
+            "cumulate {} {} {}",
+            step.as_micros(),
+            size.as_micros(),
+            offset.as_micros()
+        ),
+        Window::Session { gap, partition } => {
+            format!("session {} by {partition:?}", gap.as_micros())
+        }
+        Window::Count {
+            size,
+            slide,
+            partition,
+        } => format!("count {size} {slide} by {partition:?}"),
         Window::Attached { start, end } => format!("attached #{start} #{end}"),
     }
 }

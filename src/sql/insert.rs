@@ -57,7 +57,7 @@ impl Planner<'_> {
             fingerprint: Fingerprint(0),
         };
         self.graph.add_sink(sink, &text, relation.node, &home.query);
-        Ok(())
+        self.write_late_rows(&home)
     }
 
     /// Plans a query whose rows are printed.
@@ -87,7 +87,7 @@ impl Planner<'_> {
         };
         self.graph
             .add_sink(sink, "query", relation.node, &home.query);
-        Ok(())
+        self.write_late_rows(&home)
     }
 
     fn no_target(&mut self, insert: &InsertDef) -> Failed {

@@ -151,6 +151,7 @@ fn compiled(planner: Planner<'_>, before: Vec<Diagnostic>, files: &[(String, Str
         let (wrong, risky) = limit::look_over(&plan);
         problems.extend(wrong);
         warnings.extend(risky);
+        problems.extend(window::refuse_steps_behind_revisions(&plan));
     }
     in_order(files, &mut problems);
     in_order(files, &mut warnings);

@@ -9,7 +9,7 @@ use super::planner::Planner;
 use super::table::{OptionDef, TableDef};
 
 /// All options, and whether they matter for a table that is read or written.
-const KNOWN: [(&str, Use); 17] = [
+const KNOWN: [(&str, Use); 20] = [
     ("connector", Use::Both),
     ("format", Use::Both),
     ("topic", Use::Both),
@@ -27,6 +27,9 @@ const KNOWN: [(&str, Use); 17] = [
     ("scan.watermark.idle-timeout", Use::Read),
     ("scan.watermark.max-future", Use::Read),
     ("scan.watermark.per-key", Use::Read),
+    ("late-rows", Use::Read),
+    ("late-rows.table", Use::Read),
+    ("late-rows.allowed-lateness", Use::Read),
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq)]

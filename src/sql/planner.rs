@@ -20,6 +20,7 @@ use super::scope::{Role, Scope};
 use super::splice::Types;
 use super::statement::ViewDef;
 use super::table::TableDef;
+use super::window::{LateTables, is_of_rows};
 
 /// Something is wrong, and it has been reported.
 #[derive(Clone, Copy, Debug)]
@@ -78,6 +79,8 @@ pub(super) struct Planner<'a> {
     pub(super) asked: BTreeMap<String, BTreeSet<String>>,
     /// While the columns of a SELECT are converted: its calls with OVER.
     pub(super) over: Option<Calls>,
+    /// What becomes of late rows.
+    pub(super) late: LateTables,
 }
 
 impl<'a> Planner<'a> {
@@ -101,6 +104,7 @@ impl<'a> Planner<'a> {
             written: BTreeSet::new(),
             asked: BTreeMap::new(),
             over: None,
+            late: LateTables::default(),
         }
     }
 
@@ -207,7 +211,11 @@ impl<'a> Planner<'a> {
 
     /// The relation with its window assigned to its rows.
     pub(super) fn settled(&mut self, home: &Home<'_>, mut relation: Relation) -> Relation {
+        let of_rows = is_of_rows(&relation);
         if let Some((window, time)) = relation.pending.take() {
+            if of_rows {
+                return self.rows_of_closed(home, &relation, window, time);
+            }
             let schema = relation.scope.schema();
             let operator = Operator::WindowAssign { window, time };
             relation.node = self.graph.add(

@@ -14,6 +14,7 @@ use super::aggregate::{Grouping, contains_aggregate};
 use super::over::Calls;
 use super::planner::{Failed, Home, Planned, Planner, Relation};
 use super::scope::{Role, Scope};
+use super::window;
 
 /// An output column of a SELECT.
 struct Output {
@@ -123,7 +124,8 @@ impl Planner<'_> {
         predicate: Expr,
     ) -> Relation {
         let width = self.graph.node(relation.node).schema.len();
-        let mut below = true;
+        // Rows that a filter leaves out are part of a session, and count in a window of rows, all the same.
+        let mut below = !window::is_of_rows(&relation);
         predicate.for_each_column(&mut |column| below &= column < width);
         let mut relation = if below {
             relation
@@ -262,7 +264,7 @@ impl Planner<'_> {
                 return Err(self.refuse(home, location, error.message, hint));
             }
         };
-        let mut result = self.aggregated(home, relation, grouping);
+        let mut result = self.aggregated(home, relation, grouping, location)?;
         if let Some(predicate) = having {
             self.step(home, &mut result, Operator::Filter { predicate });
         }

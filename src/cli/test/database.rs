@@ -162,6 +162,8 @@ impl sqllogictest::DB for Database {
                     rows: outcome
                         .rows
                         .iter()
+                        // The query's own sink is the first; another may take its late rows.
+                        .filter(|(sink, _, _)| *sink == 0)
                         .map(|(_, _, line)| cells(line))
                         .collect(),
                 })
@@ -170,6 +172,11 @@ impl sqllogictest::DB for Database {
                 let mut files = self.declared.clone();
                 files.push(("query".to_owned(), sql.to_owned()));
                 compile(&files, &self.catalog())?;
+                if upper.starts_with(&["INSERT", "INTO"]) {
+                    // It works beside the pipelines, over all that was fed.
+                    self.declared = files;
+                    self.live = None;
+                }
                 Ok(DBOutput::StatementComplete(0))
             }
         }

@@ -235,7 +235,12 @@ impl Partition {
             return None;
         }
         let count = self.waiting.iter().take_while(|w| w.time == time).count();
-        Some(self.waiting.drain(..count).collect())
+        let taken = self.waiting.drain(..count).collect();
+        if self.waiting.is_empty() {
+            // Most keys are silent most of the time: room for rows that do not wait is most of what they would cost.
+            self.waiting = VecDeque::new();
+        }
+        Some(taken)
     }
 
     /// Forgets the rows that were given, if the last one is older than `ttl` at `time`.

@@ -127,8 +127,8 @@ fn queries_are_refused_at_their_place_with_a_remedy() {
             "a.sql:9:90: months and years have no fixed length (use DAY or shorter)",
         ),
         (
-            "INSERT INTO out SELECT device, temp FROM SESSION(TABLE readings PARTITION BY device, DESCRIPTOR(ts), INTERVAL '1' MINUTE)",
-            "a.sql:9:42: SESSION is not supported yet (the windows are TUMBLE and HOP)",
+            "INSERT INTO out SELECT device, temp FROM SESSION(TABLE readings PARTITION BY device, DESCRIPTOR(ts))",
+            "a.sql:9:42: SESSION needs GAP (write SESSION(TABLE t PARTITION BY k, DESCRIPTOR(ts), GAP => INTERVAL …))",
         ),
         (
             "INSERT INTO out SELECT device, AVG(temp) FROM readings GROUP BY device, TUMBLE(ts, INTERVAL '1' MINUTE)",
