@@ -330,6 +330,14 @@ mod tests {
         fn discard(&mut self, discard: Discard) {
             self.discards.push(discard);
         }
+
+        fn late(&mut self, _row: &[Value], _lineage: Lineage) {
+            panic!("late rows of OVER are dead letters");
+        }
+
+        fn count(&mut self, what: &'static str) {
+            panic!("nothing is counted as {what}");
+        }
     }
 
     /// `COUNT(*)` over a RANGE of an hour, for the rows (time in milliseconds, key).
