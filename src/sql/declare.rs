@@ -46,6 +46,7 @@ impl Planner<'_> {
             .and_then(|w| self.watermark(table, w, &scope).ok());
         let has_watermark = watermark.is_some();
         let max_future = self.timespan(table, "scan.watermark.max-future", Some(MAX_FUTURE));
+        self.check_emit_strategy(table);
         let idle_timeout = self.timespan(table, "scan.watermark.idle-timeout", None);
         let time_keys = self.time_keys(table, &scope, has_watermark);
         let late = self.late_options(table, has_watermark);
@@ -514,6 +515,19 @@ impl Planner<'_> {
             column,
             expr: typed.expr,
         })
+    }
+
+    /// A watermark follows each event; a periodic one would make what is late depend on the clock.
+    fn check_emit_strategy(&mut self, table: &TableDef) {
+        if let Some(option) = self.option(table, "scan.watermark.emit.strategy")
+            && option.value != "on-event"
+        {
+            self.report(at_value(
+                option,
+                format!("there is no strategy '{}'", option.value),
+                Some("write 'on-event', which is the default: a watermark follows each event"),
+            ));
+        }
     }
 
     /// The columns of `scan.watermark.per-key`.
