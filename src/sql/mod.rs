@@ -12,6 +12,7 @@ mod aggregate;
 mod align;
 mod as_of;
 mod call;
+mod columns;
 mod convert;
 mod cursor;
 mod datatype;
