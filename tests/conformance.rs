@@ -55,7 +55,7 @@ fn rows_are_those_of_flink() {
     }
     println!("{same} cases give Flink's rows or refusal, {pending} wait for row patterns");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(same > 20, "only {same} cases");
+    assert!(same >= 20, "only {same} cases");
 }
 
 /// The rows of a case, in order.
