@@ -39,6 +39,21 @@ INSERT INTO out SELECT 'join', a.device, a.ts, b.v FROM a LEFT JOIN b
 ON a.device = b.device AND b.ts BETWEEN a.ts - INTERVAL '2' SECOND AND a.ts + INTERVAL '4' SECOND;
 INSERT INTO out SELECT 'as of', x.device, x.ts, y.v FROM a AS x
 LEFT JOIN b FOR SYSTEM_TIME AS OF x.ts AS y ON x.device = y.device;
+INSERT INTO out SELECT 'over', device, ts, SUM(v) OVER (PARTITION BY device ORDER BY ts
+RANGE BETWEEN INTERVAL '8' SECOND PRECEDING AND CURRENT ROW) FROM a;
+INSERT INTO out SELECT 'rows', device, ts, AVG(CAST(v AS DOUBLE)) OVER (PARTITION BY device ORDER BY ts
+ROWS BETWEEN 3 PRECEDING AND CURRENT ROW) FROM b;
+INSERT INTO out SELECT 'lag', device, ts, LAG(v) OVER (PARTITION BY device ORDER BY ts) FROM a;
+INSERT INTO out SELECT 'top', device, window_end, v FROM (SELECT *, ROW_NUMBER() OVER (
+PARTITION BY window_start, window_end ORDER BY v DESC, ts) AS rn
+FROM TUMBLE(TABLE a, DESCRIPTOR(ts), INTERVAL '10' SECOND)) WHERE rn <= 2;
+INSERT INTO out SELECT 'session', device, window_start, LAST_VALUE(v)
+FROM SESSION(TABLE a PARTITION BY device, DESCRIPTOR(ts), INTERVAL '6' SECOND) GROUP BY device, window_start, window_end;
+INSERT INTO out SELECT 'cumulate', device, window_end, MAX(v)
+FROM CUMULATE(TABLE a, DESCRIPTOR(ts), INTERVAL '5' SECOND, INTERVAL '20' SECOND)
+GROUP BY device, window_start, window_end;
+INSERT INTO out SELECT 'count', device, window_end, SUM(v)
+FROM COUNT_WINDOW(TABLE b PARTITION BY device, DESCRIPTOR(ts), 4, 2) GROUP BY device, window_start, window_end;
 INSERT INTO out SELECT 'union', device, window_start, COUNT(*)
 FROM TUMBLE((SELECT device, ts FROM a UNION ALL SELECT device, ts FROM b), DESCRIPTOR(ts), INTERVAL '10' SECOND)
 GROUP BY device, window_start, window_end;

@@ -10,8 +10,8 @@ use smallvec::SmallVec;
 
 use crate::expr::{Context, EvalError, Expr};
 use crate::ops::{
-    Discard, Emit, IntervalJoin, LookupJoin, Match, Operator, TemporalJoin, WindowAggregate,
-    assign_windows, unnest,
+    Aggregation, Deduplicate, Discard, Emit, IntervalJoin, LookupJoin, Match, Operator, Over,
+    TemporalJoin, WindowTop, assign_windows, unnest, window_aggregate,
 };
 use crate::plan::{self, NodeId, Plan, SinkId, TableId, Window};
 use crate::types::{EventTime, Fingerprint, Lineage, Progress, Row, Timeline, Timespan, Value};
@@ -24,6 +24,8 @@ pub(super) trait Exit {
     fn sink(&mut self, sink: SinkId, row: &[Value], lineage: Lineage);
     /// A row that an operator of the named query could not use.
     fn discard(&mut self, node: NodeId, discard: Discard);
+    /// Something that an operator of the named query wants counted.
+    fn count(&mut self, node: NodeId, what: &'static str);
 }
 
 /// The graph.
@@ -36,6 +38,8 @@ pub(super) struct Graph {
 struct Node {
     stage: Stage,
     consumers: SmallVec<[(usize, usize); 2]>,
+    /// Who takes the rows that were too late.
+    late: SmallVec<[usize; 1]>,
     inputs: SmallVec<[usize; 1]>,
     /// Where watermarks meet. Elsewhere time is that of the only input.
     meeting: Option<Meeting>,
@@ -57,6 +61,8 @@ impl Node {
 
 enum Stage {
     Pass,
+    /// Rows that were too late for the operator before it, which may be so for several queries.
+    Late,
     /// Rows of several inputs. One event may come in by two of them and must not give two events with one id.
     Union,
     Filter(Expr),
@@ -92,7 +98,10 @@ impl Graph {
             .collect();
         for (at, node) in plan.nodes.iter().enumerate() {
             for (input, from) in node.inputs.iter().enumerate() {
-                nodes[from.0].consumers.push((at, input));
+                match node.operator {
+                    plan::Operator::LateRows => nodes[from.0].late.push(at),
+                    _ => nodes[from.0].consumers.push((at, input)),
+                }
             }
         }
         Self {
@@ -120,6 +129,10 @@ impl Graph {
         };
         match &mut self.nodes[at].stage {
             Stage::Pass => self.forward(at, row, lineage, progress, exit),
+            Stage::Late => {
+                let lineage = lineage.child(self.nodes[at].fingerprint, 0);
+                self.forward(at, row, lineage, progress, exit);
+            }
             Stage::Union => {
                 let lineage = lineage.child(self.nodes[at].fingerprint, input as u64);
                 self.forward(at, row, lineage, progress, exit);
@@ -451,6 +464,7 @@ fn start(node: &plan::Node, max_keys: usize) -> Node {
         match &node.operator {
             plan::Operator::Source(_) | plan::Operator::SharedTime => Stage::Pass,
             plan::Operator::Union => Stage::Union,
+            plan::Operator::LateRows => Stage::Late,
             plan::Operator::Filter { predicate } => Stage::Filter(predicate.clone()),
             plan::Operator::Project { exprs } => Stage::Project {
                 exprs: exprs.clone(),
@@ -478,12 +492,43 @@ fn start(node: &plan::Node, max_keys: usize) -> Node {
                 time,
                 keys,
                 aggregates,
-            } => Stage::Stateful(Some(Box::new(WindowAggregate::new(
-                window,
+                late,
+            } => {
+                let aggregation = Aggregation {
+                    time: *time,
+                    keys: keys.clone(),
+                    aggregates: aggregates.clone(),
+                    late: *late,
+                    fingerprint: node.fingerprint,
+                };
+                Stage::Stateful(Some(window_aggregate(window, aggregation, max_keys)))
+            }
+            plan::Operator::Over {
+                time,
+                keys,
+                functions,
+                ttl,
+            } => Stage::Stateful(Some(Box::new(Over::new(
                 *time,
                 keys.clone(),
-                aggregates.clone(),
-                node.fingerprint,
+                functions.clone(),
+                *ttl,
+                max_keys,
+            )))),
+            plan::Operator::Deduplicate { time, keys, within } => Stage::Stateful(Some(Box::new(
+                Deduplicate::new(*time, keys.clone(), *within, max_keys),
+            ))),
+            plan::Operator::WindowTop {
+                start,
+                end,
+                keys,
+                order,
+                limit,
+            } => Stage::Stateful(Some(Box::new(WindowTop::new(
+                (*start, *end),
+                keys.clone(),
+                order.clone(),
+                limit.unwrap_or_default(),
                 max_keys,
             )))),
             plan::Operator::TemporalJoin(join) => Stage::Stateful(Some(Box::new(
@@ -510,6 +555,7 @@ fn start(node: &plan::Node, max_keys: usize) -> Node {
     Node {
         stage,
         consumers: SmallVec::new(),
+        late: SmallVec::new(),
         inputs: node.inputs.iter().map(|input| input.0).collect(),
         meeting,
         delay: node.operator.delay(),
@@ -541,5 +587,17 @@ impl Emit for Downstream<'_> {
 
     fn discard(&mut self, discard: Discard) {
         self.exit.discard(NodeId(self.at), discard);
+    }
+
+    fn late(&mut self, row: &[Value], lineage: Lineage) {
+        for index in 0..self.graph.nodes[self.at].late.len() {
+            let to = self.graph.nodes[self.at].late[index];
+            self.graph
+                .push(to, 0, row, lineage, self.progress, self.exit);
+        }
+    }
+
+    fn count(&mut self, what: &'static str) {
+        self.exit.count(NodeId(self.at), what);
     }
 }

@@ -61,6 +61,9 @@ pub struct Counters {
     pub possible_duplicates: u64,
     /// Everything discarded, by table or query or connection, and by reason.
     pub discards: BTreeMap<(CompactString, &'static str), u64>,
+    /// What people should see though nothing was lost, by query and kind: late rows that went to a table
+    /// (`late_to_table`) or revised a window (`late_update`).
+    pub notes: BTreeMap<(CompactString, &'static str), u64>,
 }
 
 pub(super) struct Output {
@@ -272,6 +275,12 @@ impl Exit for DuringMessage<'_> {
             let letter = dead_letter(stream.clone(), self.message, discard, false);
             self.output.keep(letter);
         }
+    }
+
+    fn count(&mut self, node: NodeId, what: &'static str) {
+        let stream = self.plan.nodes[node.0].query.clone();
+        let notes = &mut self.output.counters.notes;
+        *notes.entry((stream, what)).or_default() += 1;
     }
 }
 

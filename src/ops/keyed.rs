@@ -7,7 +7,8 @@
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::state::{Decoder, Encoder, StateError};
+use crate::expr::Expr;
+use crate::state::{Decoder, Encoder, StateError, decode_key};
 
 /// What is kept for one key.
 pub(super) trait KeyState {
@@ -15,6 +16,10 @@ pub(super) trait KeyState {
     fn is_empty(&self) -> bool;
     /// Writes the state.
     fn encode(&self, out: &mut Encoder);
+    /// Writes what has changed since it was written by this last; whatever is read back is told what was known before.
+    fn encode_changes(&mut self, out: &mut Encoder) {
+        self.encode(out);
+    }
 }
 
 /// State for many keys.
@@ -141,7 +146,10 @@ impl<S: KeyState + Default> Keyed<S> {
         for slot in std::mem::take(&mut self.dirty) {
             let found = &mut self.slots[slot as usize];
             found.dirty = false;
-            write_entry(found, out);
+            let present = write_key(found, out);
+            if present {
+                found.state.encode_changes(out);
+            }
             if found.state.is_empty() {
                 self.emptied -= 1;
                 let hash = xxh3_64(&found.key);
@@ -164,7 +172,9 @@ impl<S: KeyState + Default> Keyed<S> {
             if found.state.is_empty() {
                 continue;
             }
-            write_entry(found, &mut piece);
+            if write_key(found, &mut piece) {
+                found.state.encode(&mut piece);
+            }
             if piece.len() >= piece_bytes {
                 piece.bool(false);
                 out(piece.as_slice());
@@ -177,11 +187,23 @@ impl<S: KeyState + Default> Keyed<S> {
         }
     }
 
-    /// Applies what `seal` or `snapshot` wrote. State that is there stays, whatever `max_keys` says now.
+    /// Applies what `seal` or `snapshot` wrote, of states that are always written whole.
     pub(super) fn restore(
         &mut self,
         from: &mut Decoder<'_>,
         mut decode: impl FnMut(&mut Decoder<'_>) -> Result<S, StateError>,
+    ) -> Result<(), StateError> {
+        self.restore_changes(from, |from, state| {
+            *state = decode(from)?;
+            Ok(())
+        })
+    }
+
+    /// Applies what `seal` or `snapshot` wrote. State that is there stays, whatever `max_keys` says now.
+    pub(super) fn restore_changes(
+        &mut self,
+        from: &mut Decoder<'_>,
+        mut decode: impl FnMut(&mut Decoder<'_>, &mut S) -> Result<(), StateError>,
     ) -> Result<(), StateError> {
         let max_keys = std::mem::replace(&mut self.max_keys, usize::MAX);
         let restored = self.restore_entries(from, &mut decode);
@@ -192,7 +214,7 @@ impl<S: KeyState + Default> Keyed<S> {
     fn restore_entries(
         &mut self,
         from: &mut Decoder<'_>,
-        decode: &mut dyn FnMut(&mut Decoder<'_>) -> Result<S, StateError>,
+        decode: &mut dyn FnMut(&mut Decoder<'_>, &mut S) -> Result<(), StateError>,
     ) -> Result<(), StateError> {
         while from.bool()? {
             let key = from.bytes()?;
@@ -200,7 +222,7 @@ impl<S: KeyState + Default> Keyed<S> {
             // Without a bound on keys there is always a slot.
             let Some(slot) = self.slot(key) else { continue };
             if present {
-                self.slots[slot as usize].state = decode(from)?;
+                decode(from, &mut self.slots[slot as usize].state)?;
             } else {
                 let hash = xxh3_64(key);
                 if let Ok(entry) = self.table.find_entry(hash, |&other| other == slot) {
@@ -218,12 +240,18 @@ impl<S: KeyState + Default> Keyed<S> {
     }
 }
 
-fn write_entry<S: KeyState>(slot: &Slot<S>, out: &mut Encoder) {
+/// Writes a key, and whether it has state.
+fn write_key<S: KeyState>(slot: &Slot<S>, out: &mut Encoder) -> bool {
     out.bool(true);
     out.bytes(&slot.key);
     let present = !slot.state.is_empty();
     out.bool(present);
-    if present {
-        slot.state.encode(out);
-    }
+    present
+}
+
+/// A key for people: its values as SQL writes them.
+pub(super) fn key_text(key: &[u8]) -> String {
+    let values = decode_key(key).unwrap_or_default().into_iter();
+    let values = values.map(|value| Expr::Literal(value).to_string());
+    values.collect::<Vec<_>>().join(", ")
 }

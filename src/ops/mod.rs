@@ -11,6 +11,7 @@
 mod accumulator;
 mod join;
 mod keyed;
+mod over;
 mod pattern;
 mod timers;
 mod unnest;
@@ -18,9 +19,10 @@ mod window;
 
 pub use accumulator::{Accumulator, Arguments, MAX_BYTES, MAX_VALUES, RELATIVE_ERROR, Retracted};
 pub use join::{IntervalJoin, LookupJoin, TemporalJoin};
+pub use over::{Deduplicate, Over, WindowTop};
 pub use pattern::Match;
 pub use unnest::unnest;
-pub use window::{WindowAggregate, assign_windows};
+pub use window::{Aggregation, assign_windows, window_aggregate};
 
 use crate::expr::Context;
 use crate::state::{Decoder, Encoder, StateError};
@@ -33,6 +35,13 @@ pub trait Emit {
 
     /// A row that is not processed, and why.
     fn discard(&mut self, discard: Discard);
+
+    /// A row that came too late, for the table that takes those: as it came in, with the start and the end of the window
+    /// that it missed behind it.
+    fn late(&mut self, row: &[Value], lineage: Lineage);
+
+    /// Counts something of the query that people should see, though nothing is lost by it.
+    fn count(&mut self, what: &'static str);
 }
 
 /// A row, or part of one, that an operator could not use. Always counted by reason; kept as a dead letter.

@@ -9,8 +9,8 @@ use crate::expr::Expr;
 use crate::types::{Column, Schema};
 
 use super::{
-    ColumnOrigin, Format, IntervalJoin, JsonFormat, Metadata, Node, NodeId, Operator, Plan, Sink,
-    SinkConnector, Source, SourceConnector, TimestampFormat, TopicPart, Window,
+    ColumnOrigin, Format, IntervalJoin, JsonFormat, LateRows, Metadata, Node, NodeId, Operator,
+    Plan, Sink, SinkConnector, Source, SourceConnector, TimestampFormat, TopicPart, Window,
 };
 
 /// The plan as trees.
@@ -133,6 +133,26 @@ impl Explainer<'_> {
                     name(input, *time)
                 )
             }
+            Operator::Over { time, ttl, .. } => {
+                let ttl = ttl.map(|ttl| format!(", keys kept for {ttl}"));
+                format!(
+                    "over rows by {}{}",
+                    name(input, *time),
+                    ttl.unwrap_or_default()
+                )
+            }
+            Operator::Deduplicate { time, within, .. } => {
+                format!("first row within {within} by {}", name(input, *time))
+            }
+            Operator::WindowTop {
+                start, end, limit, ..
+            } => format!(
+                "first {} rows per window from {} to {}",
+                limit.unwrap_or_default(),
+                name(input, *start),
+                name(input, *end)
+            ),
+            Operator::LateRows => "rows that were too late for".to_owned(),
             Operator::IntervalJoin(join) => self.join_title(join, node),
             Operator::TemporalJoin(join) => {
                 let kind = if join.sides[0].outer {
@@ -211,7 +231,10 @@ impl Explainer<'_> {
                 .map(|(expr, column)| assigned(column, &described(expr, input)))
                 .collect(),
             Operator::WindowAggregate {
-                keys, aggregates, ..
+                keys,
+                aggregates,
+                late,
+                ..
             } => {
                 let columns = &node.schema.columns;
                 let key = |(expr, column): (&Expr, &Column)| {
@@ -224,6 +247,34 @@ impl Explainer<'_> {
                         .iter()
                         .zip(rest)
                         .map(|(a, column)| assigned(column, &a.describe(&|at| name(input, at)))),
+                );
+                match late {
+                    LateRows::DeadLetter => {}
+                    LateRows::Table => lines.push("late rows go to a table".to_owned()),
+                    LateRows::Update { allowed } => {
+                        lines.push(format!("late rows revise it for {allowed}"));
+                    }
+                }
+                lines
+            }
+            Operator::Over {
+                keys, functions, ..
+            } => {
+                let added = node.schema.columns.iter().skip(input.len());
+                let naming = |at| name(input, at);
+                let mut lines = keys_of(keys, input);
+                let functions = functions.iter().zip(added);
+                lines.extend(functions.map(|(f, column)| assigned(column, &f.describe(&naming))));
+                lines
+            }
+            Operator::Deduplicate { keys, .. } => keys_of(keys, input),
+            Operator::WindowTop { keys, order, .. } => {
+                let mut lines = keys_of(keys, input);
+                let naming = |at| name(input, at);
+                lines.extend(
+                    order
+                        .iter()
+                        .map(|key| format!("by {}", key.describe(&naming))),
                 );
                 lines
             }
@@ -238,6 +289,12 @@ impl Explainer<'_> {
             _ => Vec::new(),
         }
     }
+}
+
+fn keys_of(keys: &[Expr], input: &Schema) -> Vec<String> {
+    let keys = keys.iter();
+    keys.map(|key| format!("key {}", described(key, input)))
+        .collect()
 }
 
 fn described(expr: &Expr, input: &Schema) -> String {
@@ -292,6 +349,12 @@ fn window_text(window: &Window, input: &Schema) -> String {
             size,
             offset,
         } => format!("window of {size} every {slide}{}", shifted(offset)),
+        Window::Cumulate { step, size, offset } => {
+            format!("window growing by {step} up to {size}{}", shifted(offset))
+        }
+        Window::Session { gap, .. } => format!("session with a gap of {gap}"),
+        Window::Count { size, slide, .. } if size == slide => format!("window of {size} rows"),
+        Window::Count { size, slide, .. } => format!("window of {size} rows every {slide} rows"),
         Window::Attached { start, end } => format!(
             "window from {} to {}",
             name(input, *start),

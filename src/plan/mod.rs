@@ -11,6 +11,7 @@
 mod aggregate;
 mod diagnostic;
 mod explain;
+mod over;
 mod pattern;
 pub mod quantity;
 
@@ -23,8 +24,10 @@ use crate::types::{Fingerprint, Schema, Timespan, Type};
 pub use aggregate::{Aggregate, AggregateFunction};
 pub use diagnostic::{Diagnostic, Place, nearest};
 pub use explain::explain;
+pub use over::{Frame, MAX_FRAME_ROWS, MAX_TOP, OverCall, OverFunction, SortKey};
 pub use pattern::{
-    Condition, End, Instruction, Match, Measures, Navigation, OrderKey, Skip, Slot, Total, Variable, Variables,
+    Condition, End, Instruction, Match, Measures, Navigation, OrderKey, Skip, Slot, Total,
+    Variable, Variables,
 };
 
 /// The position of a node in [`Plan::nodes`].
@@ -215,7 +218,48 @@ pub enum Operator {
         keys: Vec<Expr>,
         /// What is computed.
         aggregates: Vec<Aggregate>,
+        /// What becomes of rows whose window has closed.
+        late: LateRows,
     },
+    /// Computes functions over each row and rows before it, in the order of event time. Output: the input, and a column
+    /// for each function.
+    Over {
+        /// The input column with the event time.
+        time: usize,
+        /// The keys of the partitions.
+        keys: Vec<Expr>,
+        /// What is computed.
+        functions: Vec<OverFunction>,
+        /// The state of a key that has no row for so long is dropped.
+        ttl: Option<Timespan>,
+    },
+    /// Gives the first row of each key, and again the first after the key was silent for longer than `within`. Output:
+    /// the input, and the number 1.
+    Deduplicate {
+        /// The input column with the event time.
+        time: usize,
+        /// What makes rows equal.
+        keys: Vec<Expr>,
+        /// How long a key is remembered after its last row.
+        within: Timespan,
+    },
+    /// Gives the first rows of each key and window, in order, when the window closes. Output: the input, and the row's
+    /// number.
+    WindowTop {
+        /// The input column with the start of the window.
+        start: usize,
+        /// The input column with the end of the window.
+        end: usize,
+        /// The keys beside the window.
+        keys: Vec<Expr>,
+        /// What decides which row is first; of equal rows the one that came first.
+        order: Vec<SortKey>,
+        /// How many rows are given, at most [`MAX_TOP`]. A plan without one is not complete.
+        limit: Option<usize>,
+    },
+    /// Gives the rows that came too late for the step before it: its input rows, with `window_start` and `window_end` of
+    /// the window that they missed appended. None of its results.
+    LateRows,
     /// Joins the rows of two inputs whose times are close together. Output: the left row, then the right row.
     IntervalJoin(Box<IntervalJoin>),
     /// Joins each left row with the latest right row at its time. Output: the left row, then the right row.
@@ -233,15 +277,35 @@ pub enum Operator {
     Sink(SinkId),
 }
 
+/// What becomes of a row whose window has closed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LateRows {
+    /// It is a dead letter.
+    #[default]
+    DeadLetter,
+    /// A [`Operator::LateRows`] behind the step takes it.
+    Table,
+    /// Its window is given once more, as a revision, if it closed no longer ago than this; else it is a dead letter.
+    Update {
+        /// How long after its end a window can be revised, positive.
+        allowed: Timespan,
+    },
+}
+
+/// Which windows a row belongs to. All are `[start, end)`; those with an `offset` are on a grid anchored at
+/// 1970-01-01T00:00:00 plus it.
 impl Operator {
     /// Whether state of it is stored.
     pub const fn has_state(&self) -> bool {
         matches!(
             self,
             Self::WindowAggregate { .. }
+                | Self::Match(_)
+                | Self::Over { .. }
+                | Self::Deduplicate { .. }
+                | Self::WindowTop { .. }
                 | Self::IntervalJoin(_)
                 | Self::TemporalJoin(_)
-                | Self::Match(_)
         )
     }
 
@@ -336,6 +400,31 @@ pub enum Window {
         size: Timespan,
         /// Shift of the grid.
         offset: Timespan,
+    },
+    /// Windows that share their start and grow by `step` up to `size`, a multiple of `step`; then the next ones start.
+    Cumulate {
+        /// Distance between ends, positive.
+        step: Timespan,
+        /// Length of the longest, positive.
+        size: Timespan,
+        /// Shift of the grid.
+        offset: Timespan,
+    },
+    /// Windows that last until there was no row of their key for `gap`.
+    Session {
+        /// The silence that ends a session, positive.
+        gap: Timespan,
+        /// The keys whose sessions they are, as positions among the keys of the step.
+        partition: Vec<usize>,
+    },
+    /// Every `slide` rows of a key a window of its last `size` rows, in order of arrival.
+    Count {
+        /// Rows of a window, a multiple of `slide`.
+        size: u64,
+        /// Rows from a window to the next, positive.
+        slide: u64,
+        /// The keys whose rows are counted: all of the step, as positions among them.
+        partition: Vec<usize>,
     },
     /// The windows that an earlier step has given the rows, in these columns of the input. A row belongs to one;
     /// it is closed like any other, by its end.

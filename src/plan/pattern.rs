@@ -1,4 +1,4 @@
-//! Row patterns (MATCH_RECOGNIZE) as the plan has them: a small program, conditions and measures.
+//! Row patterns (`MATCH_RECOGNIZE`) as the plan has them: a small program, conditions and measures.
 //!
 //! A condition or a measure is an expression over *slots*, not over a row: each slot says where in a match its value is
 //! found (`LAST(A.price, 1)` is one slot). Slots and aggregates read the columns that are kept of a row.

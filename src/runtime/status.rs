@@ -31,6 +31,7 @@ struct Before {
     rows_out: u64,
     delivered: u64,
     discards: BTreeMap<(CompactString, &'static str), u64>,
+    notes: BTreeMap<(CompactString, &'static str), u64>,
 }
 
 impl Summary {
@@ -68,12 +69,14 @@ impl Summary {
         let received = counters.received - self.before.received;
         let rows_out = counters.rows_out - self.before.rows_out;
         let delivered = self.delivered - self.before.delivered;
-        let drops = drops_since(&self.before.discards, &counters.discards);
+        let drops = grown_since(&self.before.discards, &counters.discards);
+        let notes = grown_since(&self.before.notes, &counters.notes);
         self.before = Before {
             received: counters.received,
             rows_out: counters.rows_out,
             delivered: self.delivered,
             discards: counters.discards.clone(),
+            notes: counters.notes.clone(),
         };
         let (duplicates, possible) = (counters.duplicates, counters.possible_duplicates);
         let watermark = engine.watermark();
@@ -101,6 +104,7 @@ impl Summary {
             duplicates,
             possible_duplicates = possible,
             drops = %if drops.is_empty() { "none" } else { &drops },
+            notes = %if notes.is_empty() { "none" } else { &notes },
             "summary"
         );
         self.commits = 0;
@@ -110,7 +114,7 @@ impl Summary {
 }
 
 /// `stream: reason n` for each count that has grown.
-fn drops_since(
+fn grown_since(
     before: &BTreeMap<(CompactString, &'static str), u64>,
     now: &BTreeMap<(CompactString, &'static str), u64>,
 ) -> String {

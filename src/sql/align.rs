@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use crate::expr::Expr;
-use crate::plan::{JoinSide, Node, NodeId, Operator, Plan};
+use crate::plan::{JoinSide, Node, NodeId, Operator, Plan, Window};
 use crate::types::Fingerprint;
 
 /// The timelines of a node's rows.
@@ -83,8 +83,15 @@ fn behind(operator: &Operator, inputs: &[Lines]) -> Lines {
         Operator::Project { exprs } => {
             moved(&|at| exprs.iter().position(|expr| *expr == Expr::Column(at)))
         }
-        Operator::WindowAggregate { keys, .. } => {
-            let kept = moved(&|at| keys.iter().position(|key| *key == Expr::Column(at)));
+        Operator::WindowAggregate { keys, window, .. } => {
+            let brings_together = |key: &usize| match window {
+                Window::Session { partition, .. } => !partition.contains(key),
+                _ => false,
+            };
+            let kept = moved(&|at| {
+                let key = keys.iter().position(|key| *key == Expr::Column(at));
+                key.filter(|key| !brings_together(key))
+            });
             match kept {
                 Lines::Keyed(columns) if columns.iter().all(Option::is_some) => {
                     Lines::Keyed(columns)
@@ -101,7 +108,18 @@ fn behind(operator: &Operator, inputs: &[Lines]) -> Lines {
                 _ => Lines::Shared,
             }
         }
+        Operator::Over { keys, .. }
+        | Operator::Deduplicate { keys, .. }
+        | Operator::WindowTop { keys, .. } => match moved(&|at| {
+            let known = keys.contains(&Expr::Column(at));
+            known.then_some(at)
+        }) {
+            Lines::Keyed(columns) if columns.iter().all(Option::is_some) => Lines::Keyed(columns),
+            _ => Lines::Shared,
+        },
         Operator::Union => union(inputs),
+        // They are on the lines of the step that they come from, and nothing but a sink follows.
+        Operator::LateRows => inputs.first().cloned().unwrap_or(Lines::Shared),
         Operator::IntervalJoin(join) => joined(&join.sides, inputs),
         Operator::TemporalJoin(join) => joined(&join.sides, inputs),
         Operator::Source(_) | Operator::SharedTime => Lines::Shared,

@@ -93,14 +93,8 @@ impl Converter<'_> {
         if let Some(converted) = self.pattern_function(name, function, ast) {
             return converted;
         }
-        if function.over.is_some() {
-            return Err(self.blame(
-                ast,
-                ResolveError::hinted(
-                    "OVER is not supported yet",
-                    "use a window: GROUP BY over TUMBLE or HOP",
-                ),
-            ));
+        if let Some(window) = &function.over {
+            return self.over_call(name, function, window, ast);
         }
         if grouping_sets::is_grouping(name) {
             return self.grouping(name, function, ast);

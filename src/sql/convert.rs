@@ -15,6 +15,7 @@ use super::aggregate::Grouping;
 use super::call::refusal;
 use super::interval;
 use super::lex::place;
+use super::over;
 use super::pattern;
 use super::scope::Scope;
 use super::splice::Types;
@@ -31,8 +32,10 @@ pub(super) struct Converter<'a> {
     pub(super) scope: &'a Scope,
     /// Inside of a query with GROUP BY: its keys and aggregates.
     pub(super) grouping: Option<Grouping>,
-    /// Inside of MATCH_RECOGNIZE: its names.
+    /// Inside of `MATCH_RECOGNIZE`: its names.
     pub(super) pattern: Option<pattern::Names>,
+    /// Where OVER may stand: its calls so far.
+    pub(super) over: Option<over::Calls>,
 }
 
 /// A typed expression, or what is wrong with it.

@@ -170,7 +170,12 @@ impl Planner<'_> {
             ));
         }
         let message = format!("there is no table function {name}");
-        Err(self.refuse(home, at, message, "the table functions are TUMBLE and HOP"))
+        Err(self.refuse(
+            home,
+            at,
+            message,
+            format!("the table functions are {}", window::NAMES),
+        ))
     }
 
     fn join(&mut self, home: &Home<'_>, relation: Relation, join: &Join) -> Planned<Relation> {

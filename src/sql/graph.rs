@@ -9,8 +9,8 @@ use std::fmt::Write;
 use compact_str::CompactString;
 
 use crate::plan::{
-    JoinSide, LookupTable, Node, NodeId, Operator, Place, Plan, Sink, SinkId, Source, SourceId,
-    TableId, Window,
+    JoinSide, LateRows, LookupTable, Node, NodeId, Operator, OverFunction, Place, Plan, Sink,
+    SinkId, SortKey, Source, SourceId, TableId, Window,
 };
 use crate::types::{Fingerprint, Schema};
 
@@ -178,6 +178,7 @@ impl Graph {
                 time,
                 keys,
                 aggregates,
+                late,
             } => {
                 let mut text = format!(
                     "aggregate {} on #{time} by {}:",
@@ -188,8 +189,46 @@ impl Graph {
                     // Writing to a string cannot fail.
                     let _ = write!(text, " {}", a.canonical());
                 }
+                if let LateRows::Update { allowed } = late {
+                    let _ = write!(text, " revised for {}", allowed.as_micros());
+                }
                 text
             }
+            Operator::Over {
+                time,
+                keys,
+                functions,
+                ttl,
+            } => {
+                let ttl = ttl.map(|ttl| format!(" for {}", ttl.as_micros()));
+                let functions: Vec<String> =
+                    functions.iter().map(OverFunction::canonical).collect();
+                format!(
+                    "over #{time} by {}{}: {}",
+                    joined(keys),
+                    ttl.unwrap_or_default(),
+                    functions.concat()
+                )
+            }
+            Operator::Deduplicate { time, keys, within } => {
+                let within = within.as_micros();
+                format!("first on #{time} by {} within {within}", joined(keys))
+            }
+            Operator::WindowTop {
+                start,
+                end,
+                keys,
+                order,
+                limit,
+            } => {
+                let order: Vec<String> = order.iter().map(SortKey::canonical).collect();
+                format!(
+                    "top {limit:?} of #{start} #{end} by {}: {}",
+                    joined(keys),
+                    order.join(", ")
+                )
+            }
+            Operator::LateRows => "late rows".to_owned(),
             Operator::IntervalJoin(join) => format!(
                 "interval join {} {}{}",
                 join.lower.as_micros(),
@@ -268,6 +307,20 @@ fn window_text(window: &Window) -> String {
                 offset.as_micros()
             )
         }
+        Window::Cumulate { step, size, offset } => format!(
+            "cumulate {} {} {}",
+            step.as_micros(),
+            size.as_micros(),
+            offset.as_micros()
+        ),
+        Window::Session { gap, partition } => {
+            format!("session {} by {partition:?}", gap.as_micros())
+        }
+        Window::Count {
+            size,
+            slide,
+            partition,
+        } => format!("count {size} {slide} by {partition:?}"),
         Window::Attached { start, end } => format!("attached #{start} #{end}"),
     }
 }

@@ -1,18 +1,17 @@
 //! INSERT INTO: a query and the table its rows go to.
 
 use compact_str::CompactString;
-use sqlparser::ast::{Query, Spanned};
+use sqlparser::ast::Spanned;
 
 use crate::codec::{Format, JsonFormat, TimestampFormat};
 use crate::expr::{ResolveError, Typed};
-use crate::plan::{Diagnostic, Place, Sink, SinkConnector, nearest};
+use crate::plan::{Diagnostic, Sink, SinkConnector, nearest};
 use crate::types::{Fingerprint, Schema, Type, Value};
 
 use super::declare::{SinkTable, for_column};
 use super::lex::place;
 use super::planner::{Failed, Home, Planned, Planner, Relation, find, same};
-use super::splice::Parsed;
-use super::statement::InsertDef;
+use super::statement::{BareQuery, InsertDef};
 
 impl Planner<'_> {
     /// Plans an INSERT.
@@ -28,6 +27,7 @@ impl Planner<'_> {
             query: CompactString::from(query),
             place: insert.place.clone(),
             types: &insert.query.types,
+            ttl: insert.ttl,
         };
         let target = match known {
             Some(key) => {
@@ -57,16 +57,18 @@ impl Planner<'_> {
             fingerprint: Fingerprint(0),
         };
         self.graph.add_sink(sink, &text, relation.node, &home.query);
-        Ok(())
+        self.write_late_rows(&home)
     }
 
     /// Plans a query whose rows are printed.
-    pub(super) fn bare(&mut self, place: Place, query: &Parsed<Query>) -> Planned<()> {
+    pub(super) fn bare(&mut self, bare: BareQuery) -> Planned<()> {
+        let BareQuery { place, query, ttl } = bare;
         let home = Home {
             file: &place.file,
             query: CompactString::const_new("query"),
             place: place.clone(),
             types: &query.types,
+            ttl,
         };
         let relation = self.query(&home, &query.ast)?;
         let relation = self.settled(&home, relation);
@@ -85,7 +87,7 @@ impl Planner<'_> {
         };
         self.graph
             .add_sink(sink, "query", relation.node, &home.query);
-        Ok(())
+        self.write_late_rows(&home)
     }
 
     fn no_target(&mut self, insert: &InsertDef) -> Failed {

@@ -2,7 +2,7 @@
 //!
 //! The way: `lex` cuts files into statements with bounds; `statement`, `table`, `datatype` and `cursor` read what is
 //! our own grammar; `splice` rewrites tokens so that sqlparser reads the rest; `declare` and `options` say what
-//! tables mean; `query`, `select`, `from`, `window`, `aggregate`, `grouping_sets` and `insert` make steps of them in a `scope` by `convert`ing
+//! tables mean; `query`, `select`, `from`, `window`, `aggregate`, `grouping_sets`, `over`, `limit` and `insert` make steps of them in a `scope` by `convert`ing
 //! expressions and `call`s; `graph` keeps each step once.
 //!
 //! Invariants: all errors come at once, each with file, line, column and a remedy; what is not supported is refused
@@ -12,6 +12,7 @@ mod aggregate;
 mod align;
 mod as_of;
 mod call;
+mod columns;
 mod convert;
 mod cursor;
 mod datatype;
@@ -25,7 +26,9 @@ mod interval;
 mod join;
 mod json;
 mod lex;
+mod limit;
 mod options;
+mod over;
 mod pattern;
 mod planner;
 mod query;
@@ -105,9 +108,9 @@ pub fn compile_query(
     for table in declared.tables.values() {
         planner.check_options(table);
     }
-    if let Some((place, parsed)) = parsed {
+    if let Some(parsed) = parsed {
         // What is wrong has been reported.
-        let _ = planner.bare(place, &parsed);
+        let _ = planner.bare(parsed);
     }
     let mut all = files.to_vec();
     all.push(query.clone());
@@ -145,10 +148,17 @@ fn compiled(planner: Planner<'_>, before: Vec<Diagnostic>, files: &[(String, Str
         ..
     } = planner;
     let mut problems: Vec<Diagnostic> = [before, found].concat();
+    let plan = graph.finish();
+    if problems.is_empty() {
+        let (wrong, risky) = limit::look_over(&plan);
+        problems.extend(wrong);
+        warnings.extend(risky);
+        problems.extend(window::refuse_steps_behind_revisions(&plan));
+    }
     in_order(files, &mut problems);
     in_order(files, &mut warnings);
     if problems.is_empty() {
-        Ok((align::align(graph.finish()), warnings))
+        Ok((align::align(plan), warnings))
     } else {
         Err(problems)
     }

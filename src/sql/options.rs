@@ -9,7 +9,7 @@ use super::planner::Planner;
 use super::table::{OptionDef, TableDef};
 
 /// All options, and whether they matter for a table that is read or written.
-const KNOWN: [(&str, Use); 17] = [
+const KNOWN: [(&str, Use); 21] = [
     ("connector", Use::Both),
     ("format", Use::Both),
     ("topic", Use::Both),
@@ -24,9 +24,13 @@ const KNOWN: [(&str, Use); 17] = [
     ("timestamp-format", Use::Both),
     ("csv.field-delimiter", Use::Both),
     ("json.id-field", Use::Written),
+    ("scan.watermark.emit.strategy", Use::Read),
     ("scan.watermark.idle-timeout", Use::Read),
     ("scan.watermark.max-future", Use::Read),
     ("scan.watermark.per-key", Use::Read),
+    ("late-rows", Use::Read),
+    ("late-rows.table", Use::Read),
+    ("late-rows.allowed-lateness", Use::Read),
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq)]

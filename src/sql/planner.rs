@@ -8,17 +8,19 @@ use sqlparser::tokenizer::Location;
 
 use crate::expr::{Expr, ResolveError, Typed};
 use crate::plan::{Diagnostic, Node, NodeId, Operator, Place, Window, nearest};
-use crate::types::Schema;
+use crate::types::{Schema, Timespan};
 
 use super::Catalog;
 use super::aggregate::Grouping;
 use super::convert::Converter;
 use super::graph::Graph;
 use super::lex::place;
+use super::over::Calls;
 use super::scope::{Role, Scope};
 use super::splice::Types;
 use super::statement::ViewDef;
 use super::table::TableDef;
+use super::window::{LateTables, is_of_rows};
 
 /// Something is wrong, and it has been reported.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +51,8 @@ pub(super) struct Home<'q> {
     pub(super) place: Place,
     /// The types of its casts.
     pub(super) types: &'q Types,
+    /// How long state that has no bound of its own is kept, if that is said.
+    pub(super) ttl: Option<Timespan>,
 }
 
 /// Plans statements.
@@ -73,6 +77,10 @@ pub(super) struct Planner<'a> {
     pub(super) written: BTreeSet<String>,
     /// The options of each table that somebody asked for.
     pub(super) asked: BTreeMap<String, BTreeSet<String>>,
+    /// While the columns of a SELECT are converted: its calls with OVER.
+    pub(super) over: Option<Calls>,
+    /// What becomes of late rows.
+    pub(super) late: LateTables,
 }
 
 impl<'a> Planner<'a> {
@@ -95,6 +103,8 @@ impl<'a> Planner<'a> {
             used: BTreeSet::new(),
             written: BTreeSet::new(),
             asked: BTreeMap::new(),
+            over: None,
+            late: LateTables::default(),
         }
     }
 
@@ -144,9 +154,11 @@ impl<'a> Planner<'a> {
             scope,
             grouping,
             pattern: None,
+            over: self.over.take(),
         };
         let result = converter.convert(ast);
-        let grouping = converter.grouping;
+        let (grouping, over) = (converter.grouping, converter.over);
+        self.over = over;
         (result.map_err(|problem| self.report(problem)), grouping)
     }
 
@@ -200,7 +212,11 @@ impl<'a> Planner<'a> {
 
     /// The relation with its window assigned to its rows.
     pub(super) fn settled(&mut self, home: &Home<'_>, mut relation: Relation) -> Relation {
+        let of_rows = is_of_rows(&relation);
         if let Some((window, time)) = relation.pending.take() {
+            if of_rows {
+                return self.rows_of_closed(home, &relation, window, time);
+            }
             let schema = relation.scope.schema();
             let operator = Operator::WindowAssign { window, time };
             relation.node = self.graph.add(

@@ -19,6 +19,7 @@ impl Planner<'_> {
             query,
             place: view.place.clone(),
             types: &view.query.types,
+            ttl: view.ttl,
         };
         self.open_views.push(view.name.value.clone());
         // The names of a query around the view are not in reach inside of it.

@@ -2,8 +2,8 @@
 
 use compact_str::CompactString;
 use sqlparser::ast::{
-    Expr as Ast, GroupByExpr, Ident, Select, SelectItem, SelectItemQualifiedWildcardKind, Spanned,
-    WildcardAdditionalOptions,
+    Distinct, Expr as Ast, GroupByExpr, Ident, Select, SelectItem, SelectItemQualifiedWildcardKind,
+    Spanned, WildcardAdditionalOptions,
 };
 
 use crate::expr::{Expr, Typed};
@@ -11,8 +11,10 @@ use crate::plan::Operator;
 use crate::types::{Column, Schema, Type};
 
 use super::aggregate::{Grouping, contains_aggregate};
+use super::over::Calls;
 use super::planner::{Failed, Home, Planned, Planner, Relation};
 use super::scope::{Role, Scope};
+use super::window;
 
 /// An output column of a SELECT.
 struct Output {
@@ -48,6 +50,10 @@ impl Planner<'_> {
                 ));
             }
         };
+        if let Some(distinct) = &select.distinct {
+            let plain = *distinct == Distinct::Distinct && keys.is_empty();
+            return self.distinct(home, select, relation, plain);
+        }
         let aggregated = select.projection.iter().any(|item| match item {
             SelectItem::UnnamedExpr(ast) | SelectItem::ExprWithAlias { expr: ast, .. } => {
                 contains_aggregate(ast)
@@ -56,6 +62,7 @@ impl Planner<'_> {
         });
         if !keys.is_empty() || aggregated || select.having.as_ref().is_some_and(contains_aggregate)
         {
+            self.refuse_over_clauses(home, select)?;
             return self.grouped(home, select, relation, keys);
         }
         if let Some(having) = &select.having {
@@ -69,6 +76,46 @@ impl Planner<'_> {
         self.projected(home, select, relation)
     }
 
+    /// `SELECT DISTINCT` of the rows of windows: a GROUP BY of all columns.
+    fn distinct(
+        &mut self,
+        home: &Home<'_>,
+        select: &Select,
+        relation: Relation,
+        plain: bool,
+    ) -> Planned<Relation> {
+        let start = select.select_token.0.span.start;
+        let hint = "group by the columns over a window: GROUP BY a, window_start, window_end";
+        if relation.scope.position_of(Role::End).is_none() {
+            let message = "SELECT DISTINCT over a whole stream would remember every row for ever";
+            return Err(self.refuse(home, start, message, hint));
+        }
+        if !plain || select.having.is_some() {
+            let message = "SELECT DISTINCT takes no ON, GROUP BY or HAVING";
+            return Err(self.refuse(home, start, message, hint));
+        }
+        let wild = select.projection.iter().any(|item| {
+            matches!(
+                item,
+                SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..)
+            )
+        });
+        if wild {
+            let message = "SELECT DISTINCT takes no *";
+            return Err(self.refuse(home, start, message, "name the columns"));
+        }
+        let columns = select.projection.iter().filter_map(|item| match item {
+            SelectItem::UnnamedExpr(ast) | SelectItem::ExprWithAlias { expr: ast, .. } => Some(ast),
+            _ => None,
+        });
+        let keys: Vec<Ast> = columns
+            .filter(|ast| !matches!(ast, Ast::Value(_)))
+            .cloned()
+            .collect();
+        self.refuse_over_clauses(home, select)?;
+        self.grouped(home, select, relation, &keys)
+    }
+
     /// A filter; below a window that is not assigned yet where that is possible.
     pub(super) fn filtered(
         &mut self,
@@ -77,13 +124,15 @@ impl Planner<'_> {
         predicate: Expr,
     ) -> Relation {
         let width = self.graph.node(relation.node).schema.len();
-        let mut below = true;
+        // Rows that a filter leaves out are part of a session, and count in a window of rows, all the same.
+        let mut below = !window::is_of_rows(&relation);
         predicate.for_each_column(&mut |column| below &= column < width);
         let mut relation = if below {
             relation
         } else {
             self.settled(home, relation)
         };
+        relation = self.limited(relation, &predicate);
         self.step(home, &mut relation, Operator::Filter { predicate });
         relation
     }
@@ -94,7 +143,18 @@ impl Planner<'_> {
         select: &Select,
         relation: Relation,
     ) -> Planned<Relation> {
-        let (outputs, _) = self.outputs(home, select, &relation.scope, None)?;
+        self.over = Some(Calls::new(&select.named_window));
+        let outputs = self.outputs(home, select, &relation.scope, None);
+        let qualify = select.qualify.as_ref();
+        let qualified =
+            qualify.map(|ast| self.convert_predicate(home, &relation.scope, ast, "QUALIFY"));
+        let calls = self.over.take().unwrap_or_default();
+        let (outputs, _) = outputs?;
+        let qualified = qualified.transpose()?;
+        self.refuse_unused(home, &calls, qualify);
+        if calls.any() {
+            return Ok(self.overed(home, relation, calls, outputs, qualified));
+        }
         let identity = outputs.len() == relation.scope.columns.len()
             && outputs
                 .iter()
@@ -110,6 +170,28 @@ impl Planner<'_> {
         }
         let relation = self.settled(home, relation);
         Ok(self.project_outputs(home, &relation, outputs))
+    }
+
+    /// A projection of calls with OVER, and of what QUALIFY keeps.
+    fn overed(
+        &mut self,
+        home: &Home<'_>,
+        relation: Relation,
+        calls: Calls,
+        outputs: Vec<Output>,
+        qualified: Option<Typed>,
+    ) -> Relation {
+        let (mut relation, columns) = self.over_steps(home, relation, calls);
+        if let Some(predicate) = qualified {
+            let predicate = Self::over_placed(predicate, &columns).expr;
+            relation = self.filtered(home, relation, predicate);
+        }
+        let placed = |output: Output| Output {
+            value: Self::over_placed(output.value, &columns),
+            ..output
+        };
+        let outputs = outputs.into_iter().map(placed).collect();
+        self.project_outputs(home, &relation, outputs)
     }
 
     fn project_outputs(
@@ -182,7 +264,7 @@ impl Planner<'_> {
                 return Err(self.refuse(home, location, error.message, hint));
             }
         };
-        let mut result = self.aggregated(home, relation, grouping);
+        let mut result = self.aggregated(home, relation, grouping, location)?;
         if let Some(predicate) = having {
             self.step(home, &mut result, Operator::Filter { predicate });
         }
@@ -327,14 +409,24 @@ impl Planner<'_> {
         Ok(())
     }
 
+    /// OVER and what belongs to it stand in the query around one with GROUP BY.
+    fn refuse_over_clauses(&mut self, home: &Home<'_>, select: &Select) -> Planned<()> {
+        let window = select.named_window.first().map(|w| ("WINDOW", w.0.span));
+        let qualify = select.qualify.as_ref().map(|q| ("QUALIFY", q.span()));
+        let Some((what, span)) = window.or(qualify) else {
+            return Ok(());
+        };
+        Err(self.refuse(
+            home,
+            span.start,
+            format!("{what} cannot stand in a query with GROUP BY"),
+            "group in a query in FROM, and write OVER in the query around it",
+        ))
+    }
+
     fn refuse_clauses(&mut self, home: &Home<'_>, select: &Select) -> Planned<()> {
         let start = select.select_token.0.span.start;
         for (given, what, hint) in [
-            (
-                select.distinct.is_some(),
-                "SELECT DISTINCT",
-                "group by the columns over a window: GROUP BY a, window_start, window_end",
-            ),
             (
                 select.top.is_some(),
                 "TOP",
@@ -360,16 +452,6 @@ impl Planner<'_> {
                 "remove it",
             ),
             (
-                !select.named_window.is_empty(),
-                "WINDOW",
-                "use a window function: FROM TABLE(TUMBLE(…))",
-            ),
-            (
-                select.qualify.is_some(),
-                "QUALIFY",
-                "filter in an outer query",
-            ),
-            (
                 select.value_table_mode.is_some()
                     || select.select_modifiers.is_some()
                     || select.exclude.is_some(),
@@ -387,7 +469,11 @@ impl Planner<'_> {
 
 fn output(scope: &Scope, grouping: Option<&Grouping>, name: CompactString, value: Typed) -> Output {
     let (role, rowtime) = match (&value.expr, grouping) {
-        (Expr::Column(at), None) => (scope.columns[*at].role, scope.columns[*at].column.rowtime),
+        // The column of a call with OVER is not there yet.
+        (Expr::Column(at), None) => scope
+            .columns
+            .get(*at)
+            .map_or((Role::None, false), |c| (c.role, c.column.rowtime)),
         (Expr::Column(at), Some(grouping)) => grouping.role(*at),
         _ => (Role::None, false),
     };

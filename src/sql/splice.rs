@@ -33,7 +33,7 @@ pub(super) const TABLE: &str = "$table";
 pub(super) const MAP: &str = "$map";
 /// What the name of a type kept aside begins with.
 const TYPE: &str = "$type_";
-/// What the alias that stands for a MATCH_RECOGNIZE begins with.
+/// What the alias that stands for a `MATCH_RECOGNIZE` begins with.
 const MATCH: &str = "$match_";
 
 /// A parsed piece of SQL and what was kept aside.
@@ -59,7 +59,7 @@ impl Types {
             .get(name.strip_prefix(TYPE)?.parse::<usize>().ok()?)
     }
 
-    /// The MATCH_RECOGNIZE that this alias stands for.
+    /// The `MATCH_RECOGNIZE` that this alias stands for.
     pub(super) fn pattern(&self, alias: &str) -> Option<&pattern::Clause> {
         self.patterns
             .get(alias.strip_prefix(MATCH)?.parse::<usize>().ok()?)
@@ -149,7 +149,7 @@ fn explain(file: &str, error: &ParserError, tokens: &[TokenWithSpan]) -> Diagnos
     }
 }
 
-/// A message with MATCH_RECOGNIZE in the place of the alias that stands for it.
+/// A message with `MATCH_RECOGNIZE` in the place of the alias that stands for it.
 fn plain(message: &str) -> String {
     match message.split_once(MATCH) {
         Some((before, behind)) => {

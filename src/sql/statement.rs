@@ -1,9 +1,10 @@
 //! Statements: which kinds there are, and what is said to those that are not.
 
 use sqlparser::ast::{Ident, Query};
-use sqlparser::tokenizer::Token;
+use sqlparser::tokenizer::{Token, TokenWithSpan};
 
-use crate::plan::{Diagnostic, Place, nearest};
+use crate::plan::{Diagnostic, Place, nearest, quantity};
+use crate::types::Timespan;
 
 use super::cursor::Cursor;
 use super::lex::Chunk;
@@ -32,6 +33,8 @@ pub(super) struct ViewDef {
     pub(super) columns: Vec<Ident>,
     /// What it is.
     pub(super) query: Parsed<Query>,
+    /// How long its state is kept that has no bound of its own, if that is said.
+    pub(super) ttl: Option<Timespan>,
 }
 
 /// INSERT INTO.
@@ -45,6 +48,19 @@ pub(super) struct InsertDef {
     pub(super) columns: Vec<Ident>,
     /// The rows.
     pub(super) query: Parsed<Query>,
+    /// How long its state is kept that has no bound of its own, if that is said.
+    pub(super) ttl: Option<Timespan>,
+}
+
+/// A query that is all of a text, but for settings before it.
+#[derive(Debug)]
+pub(super) struct BareQuery {
+    /// Where it begins.
+    pub(super) place: Place,
+    /// The rows.
+    pub(super) query: Parsed<Query>,
+    /// How long its state is kept that has no bound of its own, if that is said.
+    pub(super) ttl: Option<Timespan>,
 }
 
 /// Parses the statements of a file.
@@ -57,6 +73,7 @@ pub(super) fn parse(
 ) -> Vec<Statement> {
     let mut statements = Vec::new();
     let mut set: Option<Place> = None;
+    let mut ttl = None;
     for chunk in chunks {
         let mut cursor = Cursor::new(&chunk.file, &chunk.tokens);
         let place = cursor.place();
@@ -82,7 +99,14 @@ pub(super) fn parse(
             broken.extend(declared);
             continue;
         }
-        match statement(&mut cursor) {
+        if let Some(setting) = setting(&mut cursor) {
+            match setting {
+                Ok(setting) => ttl = setting,
+                Err(problem) => problems.push(problem),
+            }
+            continue;
+        }
+        match statement(&mut cursor, ttl) {
             Ok(statement) => statements.push(statement),
             Err(problem) => {
                 problems.push(problem);
@@ -100,16 +124,27 @@ pub(super) fn parse(
     statements
 }
 
-/// The one query that a text is, and where it begins.
+/// The one query that a text is.
 pub(super) fn bare_query(
     file: &str,
     text: &str,
     problems: &mut Vec<Diagnostic>,
-) -> Option<(Place, Parsed<Query>)> {
+) -> Option<BareQuery> {
     let before = problems.len();
     let chunks = super::lex::statements(file, text, problems);
+    let mut ttl = None;
     let mut chunks = chunks.iter().filter(|chunk| !chunk.tokens.is_empty());
-    let (first, second) = (chunks.next(), chunks.next());
+    let mut first = chunks.next();
+    while let Some(chunk) = first
+        && let Some(setting) = setting(&mut Cursor::new(&chunk.file, &chunk.tokens))
+    {
+        match setting {
+            Ok(setting) => ttl = setting,
+            Err(problem) => problems.push(problem),
+        }
+        first = chunks.next();
+    }
+    let second = chunks.next();
     if problems.len() > before {
         return None;
     }
@@ -132,7 +167,11 @@ pub(super) fn bare_query(
     };
     let cursor = Cursor::new(&first.file, &first.tokens);
     match splice::query(cursor.file(), cursor.rest()) {
-        Ok(query) => Some((cursor.place(), query)),
+        Ok(query) => Some(BareQuery {
+            place: cursor.place(),
+            query,
+            ttl,
+        }),
         Err(problem) => {
             problems.push(problem);
             None
@@ -149,7 +188,48 @@ fn declared_name(mut cursor: Cursor<'_>) -> Option<String> {
     cursor.name("a name").ok().map(|name| name.value)
 }
 
-fn statement(cursor: &mut Cursor<'_>) -> Result<Statement, Diagnostic> {
+/// `SET 'table.exec.state.ttl' = '1 d'`: how long the statements behind it, in its file, keep state that has no bound of its
+/// own. Nothing if it is another statement.
+fn setting(cursor: &mut Cursor<'_>) -> Option<Result<Option<Timespan>, Diagnostic>> {
+    const TTL: &str = "table.exec.state.ttl";
+    let quoted = |token: &TokenWithSpan| matches!(token.token, Token::SingleQuotedString(_));
+    if !cursor.looks_at(&["SET"]) || !cursor.peek_nth(1).is_some_and(quoted) {
+        return None;
+    }
+    cursor.advance();
+    Some(setting_of(cursor, TTL))
+}
+
+fn setting_of(cursor: &mut Cursor<'_>, known: &str) -> Result<Option<Timespan>, Diagnostic> {
+    let (key, place) = cursor.string("a setting in quotes")?;
+    if key != known {
+        return Err(Diagnostic {
+            place,
+            message: format!("there is no setting '{key}'"),
+            hint: Some(format!(
+                "the setting is '{known}'; deployment options are in headwater.toml, options of a table in its WITH (…)"
+            )),
+        });
+    }
+    cursor.expect_sign(&Token::Eq)?;
+    let (value, place) = cursor.string("a duration in quotes")?;
+    let at = |message: String| Diagnostic {
+        place,
+        message,
+        hint: Some(format!("write SET '{known}' = '1 d'")),
+    };
+    let micros = quantity::parse_duration(&value)
+        .map_err(at.clone())?
+        .as_micros();
+    if !cursor.is_at_end() {
+        return Err(cursor.expected("the end of the statement"));
+    }
+    let span = Timespan::from_micros(i64::try_from(micros).unwrap_or(i64::MAX));
+    // As in Flink, none at all is for ever.
+    Ok(span.is_positive().then_some(span))
+}
+
+fn statement(cursor: &mut Cursor<'_>, ttl: Option<Timespan>) -> Result<Statement, Diagnostic> {
     let start = cursor.clone();
     if cursor.take(&["CREATE"]) {
         if cursor.looks_at(&["OR", "REPLACE"]) {
@@ -163,7 +243,7 @@ fn statement(cursor: &mut Cursor<'_>) -> Result<Statement, Diagnostic> {
             return table::parse(cursor).map(Statement::Table);
         }
         if cursor.take(&["VIEW"]) {
-            return view(cursor).map(Statement::View);
+            return view(cursor, ttl).map(Statement::View);
         }
         return Err(start.error(
             "only CREATE TABLE and CREATE VIEW are supported",
@@ -178,7 +258,7 @@ fn statement(cursor: &mut Cursor<'_>) -> Result<Statement, Diagnostic> {
             ));
         }
         cursor.expect(&["INTO"])?;
-        return insert(cursor).map(Statement::Insert);
+        return insert(cursor, ttl).map(Statement::Insert);
     }
     Err(refusal(&start))
 }
@@ -244,7 +324,7 @@ fn refusal(start: &Cursor<'_>) -> Diagnostic {
     start.error(format!("there is no statement {}", word.value), hint)
 }
 
-fn view(cursor: &mut Cursor<'_>) -> Result<ViewDef, Diagnostic> {
+fn view(cursor: &mut Cursor<'_>, ttl: Option<Timespan>) -> Result<ViewDef, Diagnostic> {
     cursor.take(&["IF", "NOT", "EXISTS"]);
     let place = cursor.place();
     let name = table_name(cursor)?;
@@ -263,10 +343,11 @@ fn view(cursor: &mut Cursor<'_>) -> Result<ViewDef, Diagnostic> {
         place,
         columns,
         query,
+        ttl,
     })
 }
 
-fn insert(cursor: &mut Cursor<'_>) -> Result<InsertDef, Diagnostic> {
+fn insert(cursor: &mut Cursor<'_>, ttl: Option<Timespan>) -> Result<InsertDef, Diagnostic> {
     cursor.take(&["TABLE"]);
     let place = cursor.place();
     let target = table_name(cursor)?;
@@ -293,6 +374,7 @@ fn insert(cursor: &mut Cursor<'_>) -> Result<InsertDef, Diagnostic> {
         place,
         columns,
         query,
+        ttl,
     })
 }
 

@@ -1,6 +1,6 @@
 //! The statements of a test file.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use sqllogictest::{ColumnType, DBOutput};
@@ -85,6 +85,8 @@ pub(super) struct Database {
     given: Arc<Given>,
     /// Names and texts of the statements.
     declared: Vec<(String, String)>,
+    /// The settings for what is declared and asked from here on.
+    settings: String,
     steps: Vec<Step>,
     /// The pipelines at work, and what was looked at already of what came out.
     live: Option<Live>,
@@ -102,6 +104,7 @@ impl Database {
     pub(super) fn new(given: Arc<Given>) -> Self {
         Self {
             declared: given.pipelines.clone(),
+            settings: String::new(),
             given,
             steps: Vec::new(),
             live: None,
@@ -131,6 +134,11 @@ impl sqllogictest::DB for Database {
                 Ok(DBOutput::StatementComplete(0))
             }
             ["SET", "CLOCK", ..] => Ok(self.step(Step::SetClock(instant(behind(sql, "CLOCK"))?))),
+            ["SET", key, ..] if key.starts_with('\'') => {
+                compile(&[("query".to_owned(), sql.to_owned())], &self.catalog())?;
+                let _ = write!(self.settings, "{}; ", sql.trim().trim_end_matches(';'));
+                Ok(DBOutput::StatementComplete(0))
+            }
             ["WAIT", ..] => Ok(self.step(Step::Wait(timespan(behind(sql, "WAIT"))?))),
             ["END", "OF", "INPUT"] => Ok(self.step(Step::End)),
             ["INSERT", "INTO", _, "VALUES" | "PAYLOAD" | "TOPIC", ..] => self.feed(sql, words[2]),
@@ -154,6 +162,8 @@ impl sqllogictest::DB for Database {
                     rows: outcome
                         .rows
                         .iter()
+                        // The query's own sink is the first; another may take its late rows.
+                        .filter(|(sink, _, _)| *sink == 0)
                         .map(|(_, _, line)| cells(line))
                         .collect(),
                 })
@@ -162,6 +172,11 @@ impl sqllogictest::DB for Database {
                 let mut files = self.declared.clone();
                 files.push(("query".to_owned(), sql.to_owned()));
                 compile(&files, &self.catalog())?;
+                if upper.starts_with(&["INSERT", "INTO"]) {
+                    // It works beside the pipelines, over all that was fed.
+                    self.declared = files;
+                    self.live = None;
+                }
                 Ok(DBOutput::StatementComplete(0))
             }
         }
@@ -181,6 +196,7 @@ impl Database {
     }
 
     fn declare(&mut self, name: String, text: String) -> Result<DBOutput<Letter>, Refused> {
+        let text = format!("{}{text}", self.settings);
         self.declared.push((name.clone(), text));
         let query = ("query".to_owned(), format!("SELECT * FROM `{name}`"));
         match compile_query(&self.declared, &query, &self.catalog()) {
@@ -233,7 +249,8 @@ impl Database {
 
     /// The rows of a query over all that was fed, with all windows closed.
     fn query(&self, sql: &str) -> Result<(Arc<Plan>, Outcome), Refused> {
-        let query = ("query".to_owned(), sql.trim().to_owned());
+        let text = format!("{}{}", self.settings, sql.trim());
+        let query = ("query".to_owned(), text);
         let (plan, _) = compile_query(&self.declared, &query, &self.catalog())?;
         let plan = Arc::new(plan);
         let mut machine = Machine::new(plan.clone(), self.given.max_keys, ARRIVAL);

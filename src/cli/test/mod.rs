@@ -8,7 +8,9 @@
 //!   says that nothing is expected. `DEAD LETTERS` gives what was discarded since the last look: table or query,
 //!   reason, detail.
 //! - `SET CLOCK 'time'` sets the wall clock, `WAIT '30 s'` lets time pass, `END OF INPUT` closes all windows.
+//! - `SET 'table.exec.state.ttl' = '1 d'` is for all that follows.
 //! - `CREATE TABLE` (without a connector: the file plays its part) and `CREATE VIEW` add to the pipelines.
+//! - `INSERT INTO sink SELECT …` adds a query to the pipelines; it works over all that was fed so far and after it.
 //! - Any other query runs over all that was fed so far and closes all windows; `DEAD LETTERS query` gives what it
 //!   discarded. Other statements are only checked. `DROP ALL` begins anew.
 //! - The letters behind `query`: B boolean, I integer, D decimal, R FLOAT and DOUBLE, T string, P date and time,

@@ -274,7 +274,11 @@ impl Matcher {
             let Some(path) = accepted else { continue };
             self.give(partition, row, &path, key, emit);
             let next = self.next_row(partition, row, &path, key, emit);
-            while partition.begun.front().is_some_and(|begun| begun.row < next) {
+            while partition
+                .begun
+                .front()
+                .is_some_and(|begun| begun.row < next)
+            {
                 partition.begun.pop_front();
             }
         }
@@ -370,7 +374,13 @@ impl Matcher {
         if !totals.is_empty() {
             for (at, variable) in path.variables().enumerate() {
                 if let Some(held) = partition.row(row + at as u64) {
-                    update(&measures.totals, &mut totals, variable, &held.values, at + 1)?;
+                    update(
+                        &measures.totals,
+                        &mut totals,
+                        variable,
+                        &held.values,
+                        at + 1,
+                    )?;
                 }
             }
         }
@@ -501,9 +511,7 @@ fn is_independent(plan: &Match) -> bool {
     plan.variables.iter().enumerate().all(|(own, variable)| {
         let slots = variable.condition.iter().flat_map(|c| &c.slots);
         slots.into_iter().all(|slot| match slot {
-            Slot::Value { at, .. } => {
-                at.from == End::Last && at.skip == 0 && at.of.contains(own)
-            }
+            Slot::Value { at, .. } => at.from == End::Last && at.skip == 0 && at.of.contains(own),
             _ => false,
         })
     })

@@ -1,4 +1,4 @@
-//! Row patterns: MATCH_RECOGNIZE.
+//! Row patterns: `MATCH_RECOGNIZE`.
 //!
 //! Rows are held until the watermark has passed them, put into order, and then taken by the `matcher` of their key. A
 //! match with WITHIN that can no longer become longer is decided by the watermark alone, without a further row. A row at
@@ -115,7 +115,8 @@ impl Operator for Match {
             });
         }
         self.key.clear();
-        self.key.extend(plan.partition.iter().map(|at| row[*at].clone()));
+        self.key
+            .extend(plan.partition.iter().map(|at| row[*at].clone()));
         self.key_bytes.clear();
         key_bytes(&self.key, &mut self.key_bytes);
         let known = self.state.find(&self.key_bytes);
@@ -217,7 +218,11 @@ fn ordered(order: &[OrderKey], left: &[Value], right: &[Value]) -> Ordering {
             };
         }
         let order = total_order(left, right);
-        if key.descending { order.reverse() } else { order }
+        if key.descending {
+            order.reverse()
+        } else {
+            order
+        }
     });
     keys.find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
 }

@@ -182,9 +182,14 @@ impl Begun {
         let path = |from: &mut Decoder<'_>| {
             let path = Path::decode(from, rows, plan.variables.len())?;
             let some = path.len() > 0;
-            some.then_some(path).ok_or(StateError::Invalid { what: "match" })
+            some.then_some(path)
+                .ok_or(StateError::Invalid { what: "match" })
         };
-        let accepted = if from.bool()? { Some(path(from)?) } else { None };
+        let accepted = if from.bool()? {
+            Some(path(from)?)
+        } else {
+            None
+        };
         let mut begun = Self {
             row,
             time,

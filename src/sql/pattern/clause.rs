@@ -64,7 +64,7 @@ const PARTS: &[&str] = &[
     "ONE", "ALL", "AFTER", "PATTERN", "WITHIN", "SUBSET", "DEFINE",
 ];
 
-/// Reads the clause behind the word MATCH_RECOGNIZE, and its alias.
+/// Reads the clause behind the word `MATCH_RECOGNIZE`, and its alias.
 pub(in super::super) fn parse(cursor: &mut Cursor<'_>) -> Result<Clause, Diagnostic> {
     let location = cursor.location();
     cursor.expect_sign(&Token::LParen)?;
@@ -290,9 +290,7 @@ fn skip(cursor: &mut Cursor<'_>) -> Result<SkipTo, Diagnostic> {
     })?;
     // A variable may be called FIRST or LAST.
     let two = matches!(cursor.peek_nth(1).map(|t| &t.token), Some(Token::Word(_)))
-        && !cursor
-            .peek_nth(1)
-            .is_some_and(|t| is_word(t, "PATTERN"));
+        && !cursor.peek_nth(1).is_some_and(|t| is_word(t, "PATTERN"));
     let first = two && cursor.take(&["FIRST"]);
     if two && !first {
         cursor.take(&["LAST"]);

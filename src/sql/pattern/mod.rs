@@ -1,4 +1,4 @@
-//! MATCH_RECOGNIZE: from the clause as it is written (`clause`, `tree`) to a plan; what names mean in it is in `names`.
+//! `MATCH_RECOGNIZE`: from the clause as it is written (`clause`, `tree`) to a plan; what names mean in it is in `names`.
 //!
 //! Deliberately absent: what a match is; the plan's program says it, and `ops` runs it.
 
@@ -85,7 +85,8 @@ impl Planner<'_> {
             let typed = self.in_pattern(home, scope, &mut names, value)?;
             let mut column = Column::new(name.value.as_str(), typed.ty);
             column.nullable = typed.nullable;
-            column.rowtime = matches!(&typed.expr, Expr::Column(at) if names.slots[*at] == Slot::MatchTime);
+            column.rowtime =
+                matches!(&typed.expr, Expr::Column(at) if names.slots[*at] == Slot::MatchTime);
             columns.push(column);
             exprs.push(typed.expr);
         }
@@ -219,7 +220,11 @@ impl Planner<'_> {
             .map(|(at, name)| (name.clone(), Variables::one(at)))
             .collect();
         for (name, members) in &clause.subsets {
-            if names.variables.iter().any(|(known, _)| *known == name.value) {
+            if names
+                .variables
+                .iter()
+                .any(|(known, _)| *known == name.value)
+            {
                 let message = format!("{} is a pattern variable or subset already", name.value);
                 let hint = "give the subset another name";
                 return Err(self.refuse(home, name.span.start, message, hint));
@@ -257,6 +262,7 @@ impl Planner<'_> {
             scope,
             grouping: None,
             pattern: Some(std::mem::take(names)),
+            over: None,
         };
         let result = converter.convert(&written.expr.ast);
         *names = converter.pattern.take().unwrap_or_default();
@@ -274,12 +280,7 @@ impl Planner<'_> {
         Ok(typed)
     }
 
-    fn want_bool_of(
-        &mut self,
-        home: &Home<'_>,
-        written: &Written,
-        value: &Typed,
-    ) -> Planned<()> {
+    fn want_bool_of(&mut self, home: &Home<'_>, written: &Written, value: &Typed) -> Planned<()> {
         value.want_bool("DEFINE").map_err(|error| {
             let hint = error.hint.unwrap_or_default();
             self.refuse(home, written.location, error.message, hint)
@@ -335,7 +336,9 @@ impl Planner<'_> {
             }
             _ => {
                 let message = match typed.ty {
-                    Type::IntervalYearMonth => "months differ in length, so WITHIN cannot count them",
+                    Type::IntervalYearMonth => {
+                        "months differ in length, so WITHIN cannot count them"
+                    }
                     _ => "WITHIN takes a constant interval longer than zero",
                 };
                 Err(self.refuse(home, written.location, message, hint))
@@ -351,7 +354,7 @@ impl Planner<'_> {
         });
     }
 
-    /// A relation under its alias; or, where the alias stands for MATCH_RECOGNIZE, the matches in it.
+    /// A relation under its alias; or, where the alias stands for `MATCH_RECOGNIZE`, the matches in it.
     pub(super) fn matched(
         &mut self,
         home: &Home<'_>,

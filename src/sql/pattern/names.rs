@@ -79,7 +79,12 @@ impl Names {
     pub(super) fn unknown(&self, name: &str) -> ResolveError {
         let names = || self.variables.iter().map(|(name, _)| name.as_str());
         let hint = nearest(name, names()).map_or_else(
-            || format!("the variables are {}", names().collect::<Vec<_>>().join(", ")),
+            || {
+                format!(
+                    "the variables are {}",
+                    names().collect::<Vec<_>>().join(", ")
+                )
+            },
             |near| format!("did you mean {near}?"),
         );
         ResolveError::hinted(format!("PATTERN has no variable {name}"), hint)
@@ -284,7 +289,10 @@ impl Converter<'_> {
         if !value.expr.reads_columns() && known.slots.len() == slots {
             return Err(self.blame(
                 ast,
-                ResolveError::hinted(format!("{name} navigates to a row, and no column is named"), form),
+                ResolveError::hinted(
+                    format!("{name} navigates to a row, and no column is named"),
+                    form,
+                ),
             ));
         }
         Ok(value)

@@ -1,7 +1,8 @@
-//! The pattern of MATCH_RECOGNIZE: read as a tree, written in one spelling, and compiled to a program.
+//! The pattern of `MATCH_RECOGNIZE`: read as a tree, written in one spelling, and compiled to a program.
 //!
 //! Invariants: preferment is the standard's: the left alternative, a greedy quantifier's further round and a reluctant
-//! one's end come first. A program has at most [`MAX_INSTRUCTIONS`] instructions. A round of a loop that takes no row
+//! one's end come first. One exception is Flink's: `B?` before something that must match gives way to the match without
+//! it, as if it were `B??` (`B{0,1}` is greedy). A program has at most [`MAX_INSTRUCTIONS`] instructions. A round of a loop that takes no row
 //! ends the loop, so every program comes to an end between two rows.
 
 use std::fmt;
@@ -32,13 +33,16 @@ pub(super) enum Tree {
         min: u32,
         max: Option<u32>,
         greedy: bool,
+        /// Whether it is written as `?`.
+        sign: bool,
     },
 }
 
 /// Reads a pattern to the end.
 pub(super) fn parse(cursor: &mut Cursor<'_>) -> Result<Tree, Diagnostic> {
-    let tree = alternation(cursor)?;
+    let mut tree = alternation(cursor)?;
     if cursor.is_at_end() {
+        tree.give_way(false);
         Ok(tree)
     } else {
         Err(cursor.expected("a pattern variable, |, a quantifier or )"))
@@ -73,25 +77,30 @@ fn one_or(mut items: Vec<Tree>, many: fn(Vec<Tree>) -> Tree) -> Tree {
 
 fn quantified(cursor: &mut Cursor<'_>) -> Result<Tree, Diagnostic> {
     let inner = primary(cursor)?;
+    let mut sign = false;
     let (min, max) = match cursor.peek().map(|t| &t.token) {
         Some(Token::Mul) => (0, None),
         Some(Token::Plus) => (1, None),
-        Some(Token::Placeholder(sign)) if sign == "?" => (0, Some(1)),
-        Some(Token::LBrace) => {
+        Some(Token::Placeholder(mark)) if mark == "?" => {
+            sign = true;
+            (0, Some(1))
+        }
+        Some(Token::LBrace) if !excludes(cursor) => {
             cursor.advance();
             let counts = counts(cursor)?;
-            return finish(cursor, inner, counts);
+            return finish(cursor, inner, counts, false);
         }
         _ => return Ok(inner),
     };
     cursor.advance();
-    finish(cursor, inner, (min, max))
+    finish(cursor, inner, (min, max), sign)
 }
 
 fn finish(
     cursor: &mut Cursor<'_>,
     inner: Tree,
     (min, max): (u32, Option<u32>),
+    sign: bool,
 ) -> Result<Tree, Diagnostic> {
     let greedy = !cursor.take_sign(&Token::Placeholder("?".to_owned()));
     let again = match cursor.peek().map(|t| &t.token) {
@@ -110,15 +119,13 @@ fn finish(
         min,
         max,
         greedy,
+        sign,
     })
 }
 
 /// What stands behind `{`.
 fn counts(cursor: &mut Cursor<'_>) -> Result<(u32, Option<u32>), Diagnostic> {
     let form = "write {n}, {n,}, {n,m} or {,m}";
-    if matches!(cursor.peek().map(|t| &t.token), Some(Token::Minus)) {
-        return Err(cursor.error("a quantifier is not negative", form));
-    }
     let at = cursor.clone();
     let number = |cursor: &mut Cursor<'_>| {
         let count = cursor.number("a count")?;
@@ -142,7 +149,10 @@ fn counts(cursor: &mut Cursor<'_>) -> Result<(u32, Option<u32>), Diagnostic> {
     cursor.expect_sign(&Token::RBrace)?;
     let min = min.unwrap_or(0);
     if max.is_some_and(|max| max < min || max == 0) {
-        return Err(at.error("a quantifier's upper count is positive and not below the lower", form));
+        return Err(at.error(
+            "a quantifier's upper count is positive and not below the lower",
+            form,
+        ));
     }
     Ok((min, max))
 }
@@ -163,7 +173,7 @@ fn primary(cursor: &mut Cursor<'_>) -> Result<Tree, Diagnostic> {
             "the anchor ^ is not supported yet",
             "remove it: it would find at most one match in the whole life of a partition",
         )),
-        Some(Token::Placeholder(sign)) if sign.starts_with('$') => Err(cursor.error(
+        Some(Token::Word(word)) if word.quote_style.is_none() && word.value.starts_with('$') => Err(cursor.error(
             "the anchor $ is not supported: a stream has no last row",
             "remove it, or bound the match by WITHIN",
         )),
@@ -181,11 +191,43 @@ fn primary(cursor: &mut Cursor<'_>) -> Result<Tree, Diagnostic> {
     }
 }
 
+/// Whether an exclusion begins here.
+fn excludes(cursor: &Cursor<'_>) -> bool {
+    matches!(cursor.peek_nth(1).map(|t| &t.token), Some(Token::Minus))
+}
+
 fn opens(cursor: &Cursor<'_>) -> bool {
     matches!(cursor.peek_nth(1).map(|t| &t.token), Some(Token::LParen))
 }
 
 impl Tree {
+    /// Makes each `B?` that something obligatory follows reluctant.
+    fn give_way(&mut self, mut followed: bool) {
+        match self {
+            Self::Variable(_) => {}
+            Self::Sequence(items) => {
+                for item in items.iter_mut().rev() {
+                    item.give_way(followed);
+                    followed |= item.length().0 > 0;
+                }
+            }
+            Self::Alternation(items) | Self::Permutation(items) => {
+                for item in items {
+                    item.give_way(followed);
+                }
+            }
+            Self::Repeat {
+                inner,
+                greedy,
+                sign,
+                ..
+            } => match **inner {
+                Self::Variable(_) => *greedy &= !(*sign && followed),
+                _ => inner.give_way(followed),
+            },
+        }
+    }
+
     /// The least and the greatest number of rows.
     pub(super) fn length(&self) -> (u64, Option<u64>) {
         match self {
@@ -252,11 +294,12 @@ impl fmt::Display for Tree {
                 if i > 0 {
                     f.write_str(between)?;
                 }
-                let bracket = matches!(item, Self::Alternation(_) | Self::Sequence(_))
-                    && between != ", ";
-                match bracket {
-                    true => write!(f, "({item})")?,
-                    false => write!(f, "{item}")?,
+                let bracket =
+                    matches!(item, Self::Alternation(_) | Self::Sequence(_)) && between != ", ";
+                if bracket {
+                    write!(f, "({item})")?;
+                } else {
+                    write!(f, "{item}")?;
                 }
             }
             Ok(())
@@ -275,6 +318,7 @@ impl fmt::Display for Tree {
                 min,
                 max,
                 greedy,
+                sign,
             } => {
                 match **inner {
                     Self::Variable(_) | Self::Permutation(_) => write!(f, "{inner}")?,
@@ -283,7 +327,7 @@ impl fmt::Display for Tree {
                 match (min, max) {
                     (0, None) => f.write_str("*")?,
                     (1, None) => f.write_str("+")?,
-                    (0, Some(1)) => f.write_str("?")?,
+                    (0, Some(1)) if *sign => f.write_str("?")?,
                     (min, None) => write!(f, "{{{min},}}")?,
                     (min, Some(max)) if min == max => write!(f, "{{{min}}}")?,
                     (min, Some(max)) => write!(f, "{{{min},{max}}}")?,
@@ -332,6 +376,7 @@ impl Compiler<'_> {
                 min,
                 max,
                 greedy,
+                ..
             } => self.repeat(inner, *min, *max, *greedy),
         }
     }

@@ -1,6 +1,7 @@
 //! SQL files, their plans, and what is wrong with them.
 
 mod bounds;
+mod late;
 mod plans;
 mod refusals;
 

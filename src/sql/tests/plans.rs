@@ -313,3 +313,67 @@ fn connections_are_found_by_name() {
         "there is no connection to a broker"
     );
 }
+
+#[test]
+fn over_becomes_one_step_for_each_partition() {
+    let text = |query: &str| {
+        let (plan, warnings) = plan(&format!("{READINGS}{OUT}INSERT INTO out {query}"));
+        (
+            explain(&plan).split("└─ source").next().unwrap().to_owned(),
+            warnings,
+        )
+    };
+    let (tree, warnings) = text(
+        "SELECT device, SUM(temp) OVER w + LAG(temp, 2, 0e0) OVER w - AVG(temp) OVER (PARTITION BY device ORDER BY ts \
+         RANGE INTERVAL '1' MINUTE PRECEDING) FROM readings WINDOW w AS (PARTITION BY device ORDER BY ts)",
+    );
+    let over = "over rows by ts
+      │  key device
+      │  sum DOUBLE = SUM(temp) OVER (RANGE UNBOUNDED PRECEDING)
+      │  lag DOUBLE = LAG(temp, 2, 0e0)
+      │  avg DOUBLE = AVG(temp) OVER (RANGE 1 min PRECEDING)";
+    assert!(tree.contains(over), "{tree}");
+    assert_eq!(tree.matches("over rows").count(), 1);
+    assert_eq!(
+        warnings,
+        [
+            "a.sql:9:32: OVER remembers every key for ever, up to limits.max_keys (where keys come and go, write SET \
+             'table.exec.state.ttl' = '1 d' before the statement, or RANGE BETWEEN INTERVAL … PRECEDING AND CURRENT ROW)"
+        ]
+    );
+    // A frame with an end in the past forgets by itself.
+    let (_, warnings) = text(
+        "SELECT device, SUM(temp) OVER (PARTITION BY device ORDER BY ts RANGE INTERVAL '1' MINUTE PRECEDING) FROM readings",
+    );
+    assert_eq!(warnings, Vec::<String>::new());
+}
+
+#[test]
+fn a_filter_on_a_row_number_bounds_the_state() {
+    let text = |statements: &str| {
+        let (plan, warnings) = plan(&format!("{READINGS}{OUT}{statements}"));
+        assert_eq!(warnings, Vec::<String>::new());
+        explain(&plan)
+    };
+    let first = text(
+        "CREATE VIEW numbered AS SELECT device, temp, ROW_NUMBER() OVER (PARTITION BY device, n ORDER BY ts \
+         RANGE INTERVAL '10' MINUTE PRECEDING) AS rn FROM readings WHERE temp > 0;
+         INSERT INTO out SELECT device, temp FROM (SELECT * FROM numbered WHERE temp < 100) WHERE 1 >= rn;",
+    );
+    assert!(first.contains("first row within 10 min by ts"), "{first}");
+    assert!(!first.contains("over rows"), "{first}");
+    let kept = text(
+        "SET 'table.exec.state.ttl' = '2 h';
+         INSERT INTO out SELECT device, temp FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY device ORDER BY ts) AS rn FROM readings) WHERE rn = 1;",
+    );
+    assert!(kept.contains("first row within 2 h by ts"), "{kept}");
+    let top = text(
+        "INSERT INTO out SELECT device, temp FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY window_start, window_end ORDER BY temp DESC) AS rn \
+         FROM TUMBLE(TABLE readings, DESCRIPTOR(ts), INTERVAL '1' MINUTE)) WHERE rn BETWEEN 2 AND 5 AND temp > 0;",
+    );
+    assert!(
+        top.contains("first 5 rows per window from window_start to window_end"),
+        "{top}"
+    );
+    assert!(top.contains("by temp DESC NULLS LAST"), "{top}");
+}

@@ -127,8 +127,8 @@ fn queries_are_refused_at_their_place_with_a_remedy() {
             "a.sql:9:90: months and years have no fixed length (use DAY or shorter)",
         ),
         (
-            "INSERT INTO out SELECT device, temp FROM SESSION(TABLE readings PARTITION BY device, DESCRIPTOR(ts), INTERVAL '1' MINUTE)",
-            "a.sql:9:42: SESSION is not supported yet (the windows are TUMBLE and HOP)",
+            "INSERT INTO out SELECT device, temp FROM SESSION(TABLE readings PARTITION BY device, DESCRIPTOR(ts))",
+            "a.sql:9:42: SESSION needs GAP (write SESSION(TABLE t PARTITION BY k, DESCRIPTOR(ts), GAP => INTERVAL …))",
         ),
         (
             "INSERT INTO out SELECT device, AVG(temp) FROM readings GROUP BY device, TUMBLE(ts, INTERVAL '1' MINUTE)",
@@ -145,15 +145,15 @@ fn queries_are_refused_at_their_place_with_a_remedy() {
         ),
         (
             "INSERT INTO out SELECT DISTINCT device, temp FROM readings",
-            "a.sql:9:17: SELECT DISTINCT is not supported yet (group by the columns over a window: GROUP BY a, window_start, window_end)",
+            "a.sql:9:17: SELECT DISTINCT over a whole stream would remember every row for ever (group by the columns over a window: GROUP BY a, window_start, window_end)",
         ),
         (
             "INSERT INTO out SELECT a.device, a.temp FROM readings a JOIN readings b ON a.device = b.device",
             "a.sql:9:62: a join of streams without bounds on time would keep all rows for ever (bound it by time: JOIN b ON a.key = b.key AND b.ts BETWEEN a.ts AND a.ts + INTERVAL '5' MINUTE)",
         ),
         (
-            "INSERT INTO out SELECT device, LAG(temp) OVER (PARTITION BY device ORDER BY ts) FROM readings",
-            "a.sql:9:32: OVER is not supported yet (use a window: GROUP BY over TUMBLE or HOP)",
+            "INSERT INTO out SELECT device, LEAD(temp) OVER (PARTITION BY device ORDER BY ts) FROM readings",
+            "a.sql:9:32: LEAD is not supported on a stream (the next row is not known yet: look back from it, LAG(x) OVER (…) gives the pair when its later row comes)",
         ),
         (
             "INSERT INTO out SELECT device, temp FROM readings UNION SELECT device, temp FROM readings",
@@ -198,7 +198,7 @@ fn queries_are_refused_at_their_place_with_a_remedy() {
         ),
         (
             "SET 'a' = 'b'",
-            "a.sql:9:1: SET is not supported here (deployment options are in headwater.toml, options of a table in its WITH (…))",
+            "a.sql:9:5: there is no setting 'a' (the setting is 'table.exec.state.ttl'; deployment options are in headwater.toml, options of a table in its WITH (…))",
         ),
         (
             "INSRT INTO out SELECT 1",

@@ -1,18 +1,23 @@
-//! Window aggregates against a reference that recomputes every window from all rows, over random streams with random
-//! disorder, random windows, and a crash and restore at random points. A failure prints its seed.
+//! Window aggregates against a reference that recomputes every window from its rows: random windows of all kinds, random
+//! streams with random disorder, one watermark or one for each key, late rows as dead letters, in a table or as
+//! revisions, and a crash and restore at random points. A failure prints its seed.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
+mod reference;
+
 use std::sync::Arc;
 
 use headwater::codec::{Format, JsonFormat, Message, TimestampFormat};
 use headwater::engine::{Clock, Engine, EngineOptions, SealedEpoch, StateChange, Stored};
 use headwater::expr::Expr;
 use headwater::plan::{
-    Aggregate, AggregateFunction, ColumnOrigin, Node, NodeId, Operator, Place, Plan, Sink,
-    SinkConnector, SinkId, Source, SourceColumn, SourceConnector, SourceId, Watermark, Window,
+    Aggregate, AggregateFunction, ColumnOrigin, LateRows, Node, NodeId, Operator, Place, Plan,
+    Sink, SinkConnector, SinkId, Source, SourceColumn, SourceConnector, SourceId, Watermark,
+    Window,
 };
 use headwater::types::{Column, EventTime, Fingerprint, Schema, Timespan, Type};
+
+use reference::{Event, Expected, Kind};
 
 /// A generator that is the same everywhere: the seed is the whole story of a failure.
 struct Random(u64);
@@ -27,14 +32,111 @@ impl Random {
     }
 }
 
+/// What a run is of.
 #[derive(Clone, Copy, Debug)]
-struct Event {
-    key: u64,
-    millis: i64,
-    value: i64,
+struct Case {
+    kind: Kind,
+    late: LateRows,
+    per_key: bool,
 }
 
-fn plan(window: &Window) -> Plan {
+impl Case {
+    fn random(random: &mut Random) -> Self {
+        let slide = 1 + random.below(50) as i64;
+        let panes = if random.below(2) == 0 {
+            1
+        } else {
+            1 + random.below(8) as i64
+        };
+        let (size, offset) = (slide * panes, random.below(40) as i64 - 20);
+        let mut per_key = random.below(3) == 0;
+        let kind = match random.below(8) {
+            0..3 => Kind::Hop {
+                size,
+                slide,
+                offset,
+            },
+            3..5 => Kind::Cumulate {
+                size,
+                step: slide,
+                offset,
+            },
+            5..7 => {
+                let partitioned = random.below(3) > 0;
+                // Else the plan would have to put the times of the keys together.
+                per_key &= partitioned;
+                Kind::Session {
+                    gap: 1 + random.below(60) as i64,
+                    partitioned,
+                }
+            }
+            _ => {
+                let slide = 1 + random.below(5) as usize;
+                let size = slide * (1 + random.below(4) as usize);
+                Kind::Count { size, slide }
+            }
+        };
+        let late = match (random.below(3), kind) {
+            (0, Kind::Hop { .. } | Kind::Cumulate { .. }) => LateRows::Update {
+                allowed: Timespan::from_millis(1 + random.below(100) as i64),
+            },
+            (1, Kind::Hop { .. } | Kind::Cumulate { .. } | Kind::Session { .. }) => LateRows::Table,
+            _ => LateRows::DeadLetter,
+        };
+        Self {
+            kind,
+            late,
+            per_key,
+        }
+    }
+
+    fn window(self) -> Window {
+        let span = Timespan::from_millis;
+        match self.kind {
+            Kind::Hop {
+                size,
+                slide,
+                offset,
+            } if size == slide => Window::Tumble {
+                size: span(size),
+                offset: span(offset),
+            },
+            Kind::Hop {
+                size,
+                slide,
+                offset,
+            } => Window::Hop {
+                slide: span(slide),
+                size: span(size),
+                offset: span(offset),
+            },
+            Kind::Cumulate { size, step, offset } => Window::Cumulate {
+                step: span(step),
+                size: span(size),
+                offset: span(offset),
+            },
+            Kind::Session { gap, partitioned } => Window::Session {
+                gap: span(gap),
+                partition: if partitioned { vec![0] } else { Vec::new() },
+            },
+            Kind::Count { size, slide } => Window::Count {
+                size: size as u64,
+                slide: slide as u64,
+                partition: vec![0],
+            },
+        }
+    }
+
+    fn expected(self, events: &[Event]) -> Expected {
+        let allowed = match self.late {
+            LateRows::Update { allowed } => allowed.as_micros() / 1_000,
+            _ => 0,
+        };
+        reference::expected(self.kind, allowed, self.per_key, events)
+    }
+}
+
+fn plan(case: Case) -> Plan {
     let json = Format::Json(JsonFormat {
         timestamp: TimestampFormat::EpochMillis,
         ignore_parse_errors: false,
@@ -68,7 +170,7 @@ fn plan(window: &Window) -> Plan {
         }),
         max_future: None,
         idle_timeout: None,
-        time_keys: Vec::new(),
+        time_keys: if case.per_key { vec![0] } else { Vec::new() },
         fingerprint: Fingerprint::of("t"),
     };
     let aggregate = |function, argument: Option<usize>| {
@@ -98,7 +200,7 @@ fn plan(window: &Window) -> Plan {
         place: Place::default(),
     };
     let window = Operator::WindowAggregate {
-        window: window.clone(),
+        window: case.window(),
         time: 1,
         keys: vec![Expr::Column(0)],
         aggregates: vec![
@@ -109,9 +211,26 @@ fn plan(window: &Window) -> Plan {
             aggregate(AggregateFunction::FirstValue, Some(2)),
             aggregate(AggregateFunction::LastValue, Some(2)),
         ],
+        late: case.late,
     };
     let empty = Schema::default();
-    Plan {
+    let sink = |name: &str, schema: Schema| Sink {
+        name: name.into(),
+        place: Place::default(),
+        connector: SinkConnector::Print,
+        format: json.clone(),
+        schema,
+        fingerprint: Fingerprint::of(name),
+    };
+    let late = ["k", "ts", "v", "start", "end"].map(|name| {
+        let ty = match name {
+            "k" => Type::String,
+            "v" => Type::BigInt,
+            _ => timestamp.clone(),
+        };
+        Column::new(name, ty)
+    });
+    let mut plan = Plan {
         tables: Vec::new(),
         sources: vec![source],
         nodes: vec![
@@ -119,15 +238,21 @@ fn plan(window: &Window) -> Plan {
             node(window, vec![NodeId(0)], &schema, "window"),
             node(Operator::Sink(SinkId(0)), vec![NodeId(1)], &empty, "sink"),
         ],
-        sinks: vec![Sink {
-            name: "out".into(),
-            place: Place::default(),
-            connector: SinkConnector::Print,
-            format: json,
-            schema,
-            fingerprint: Fingerprint::of("out"),
-        }],
+        sinks: vec![sink("out", schema)],
+    };
+    if case.late == LateRows::Table {
+        plan.nodes.extend([
+            node(Operator::LateRows, vec![NodeId(1)], &empty, "late"),
+            node(
+                Operator::Sink(SinkId(1)),
+                vec![NodeId(3)],
+                &empty,
+                "late sink",
+            ),
+        ]);
+        plan.sinks.push(sink("late", Schema::new(late.to_vec())));
     }
+    plan
 }
 
 fn engine(plan: &Arc<Plan>, least_fold_bytes: u64) -> Engine {
@@ -166,6 +291,9 @@ struct Disk {
     base: Vec<Vec<u8>>,
     deltas: Vec<Vec<u8>>,
     rows: Vec<(String, String)>,
+    /// Rows for the late table, in order.
+    late_rows: Vec<(String, String)>,
+    /// Dead letters.
     late: usize,
 }
 
@@ -182,12 +310,14 @@ impl Disk {
                 self.deltas.clear();
             }
         }
-        self.rows.extend(
-            sealed
-                .local
-                .into_iter()
-                .map(|row| (row.id.to_string(), row.line)),
-        );
+        for row in sealed.local {
+            let rows = if row.sink == SinkId(0) {
+                &mut self.rows
+            } else {
+                &mut self.late_rows
+            };
+            rows.push((row.id.to_string(), row.line));
+        }
         self.late += sealed
             .dead
             .iter()
@@ -210,70 +340,9 @@ impl Disk {
     }
 }
 
-/// Count, sum, least, greatest, first and last value of each window and key, straight from the definition; and how many are late.
-fn reference(events: &[Event], size: i64, slide: i64, offset: i64) -> (Vec<String>, usize) {
-    let mut windows: BTreeMap<(i64, u64), [i64; 6]> = BTreeMap::new();
-    let mut watermark = i64::MIN;
-    let mut late = 0;
-    for event in events {
-        let mut taken = false;
-        let newest = event.millis - (event.millis - offset).rem_euclid(slide);
-        for start in (0..size / slide).map(|back| newest - back * slide) {
-            let end = start + size;
-            if end - 1 <= watermark {
-                continue;
-            }
-            taken = true;
-            let [n, sum, least, greatest, _, last] = windows.entry((end, event.key)).or_insert([
-                0,
-                0,
-                i64::MAX,
-                i64::MIN,
-                event.value,
-                0,
-            ]);
-            *n += 1;
-            *sum += event.value;
-            *least = event.value.min(*least);
-            *greatest = event.value.max(*greatest);
-            *last = event.value;
-        }
-        late += usize::from(!taken);
-        watermark = watermark.max(event.millis);
-    }
-    let rows = windows.iter().map(|((end, key), [n, sum, least, greatest, first, last])| {
-        format!(
-            r#"{{"k":"k{key}","n":{n},"sum":{sum},"min":{least},"max":{greatest},"first":{first},"last":{last},"start":{},"end":{end},"time":{}}}"#,
-            end - size,
-            end - 1
-        )
-    });
-    (rows.collect(), late)
-}
-
 fn run(seed: u64) {
     let mut random = Random(seed);
-    let slide = 1 + random.below(50) as i64;
-    let panes = if random.below(2) == 0 {
-        1
-    } else {
-        1 + random.below(8) as i64
-    };
-    let size = slide * panes;
-    let offset = random.below(40) as i64 - 20;
-    let span = Timespan::from_millis;
-    let window = if panes == 1 {
-        Window::Tumble {
-            size: span(size),
-            offset: span(offset),
-        }
-    } else {
-        Window::Hop {
-            slide: span(slide),
-            size: span(size),
-            offset: span(offset),
-        }
-    };
+    let case = Case::random(&mut random);
     let keys = 1 + random.below(6);
     let disorder = 1 + random.below(100);
     let mut now = random.below(2_000) as i64 - 1_000;
@@ -295,7 +364,7 @@ fn run(seed: u64) {
             }
         })
         .collect();
-    let plan = Arc::new(plan(&window));
+    let plan = Arc::new(plan(case));
     // Folded after every change, now and then, or never.
     let fold = [0, 500, 1 << 20][random.below(3) as usize];
 
@@ -326,33 +395,45 @@ fn run(seed: u64) {
     running.finish();
     disk.commit(running.seal(CLOCK));
 
-    let (mut expected, late) = reference(&events, size, slide, offset);
+    let Expected { mut rows, late } = case.expected(&events);
     let mut got: Vec<String> = whole.rows.iter().map(|(_, row)| row.clone()).collect();
-    expected.sort();
+    rows.sort();
     got.sort();
     assert_eq!(
-        got, expected,
-        "seed {seed}: rows differ from the reference ({window:?})"
+        got, rows,
+        "seed {seed}: rows differ from the reference ({case:?})"
     );
-    assert_eq!(whole.late, late, "seed {seed}: late rows");
+    if case.late == LateRows::Table {
+        let got: Vec<&String> = whole.late_rows.iter().map(|(_, row)| row).collect();
+        let late: Vec<&String> = late.iter().collect();
+        assert_eq!(got, late, "seed {seed}: late rows ({case:?})");
+        assert_eq!(whole.late, 0, "seed {seed}: late rows are in their table");
+    } else {
+        assert_eq!(whole.late, late.len(), "seed {seed}: late rows ({case:?})");
+    }
     assert_eq!(
         disk.rows, whole.rows,
-        "seed {seed}: crashes or epochs changed rows, order or ids"
+        "seed {seed}: crashes or epochs changed rows, order or ids ({case:?})"
     );
-    assert_eq!(disk.late, late, "seed {seed}: late rows after crashes");
-    let mut ids: Vec<&String> = whole.rows.iter().map(|(id, _)| id).collect();
+    assert_eq!(
+        (disk.late, &disk.late_rows),
+        (whole.late, &whole.late_rows),
+        "seed {seed}: late rows after crashes ({case:?})"
+    );
+    let all = || whole.rows.iter().chain(&whole.late_rows);
+    let mut ids: Vec<&String> = all().map(|(id, _)| id).collect();
     ids.sort();
     ids.dedup();
     assert_eq!(
         ids.len(),
-        whole.rows.len(),
+        all().count(),
         "seed {seed}: two events have one id"
     );
 }
 
 #[test]
 fn windows_are_what_the_reference_says_whatever_crashes() {
-    for seed in 0..400 {
+    for seed in 0..1_500 {
         run(seed);
     }
 }
