@@ -12,6 +12,7 @@ mod accumulator;
 mod join;
 mod keyed;
 mod over;
+mod pattern;
 mod timers;
 mod unnest;
 mod window;
@@ -19,6 +20,7 @@ mod window;
 pub use accumulator::{Accumulator, Arguments, MAX_BYTES, MAX_VALUES, RELATIVE_ERROR, Retracted};
 pub use join::{IntervalJoin, LookupJoin, TemporalJoin};
 pub use over::{Deduplicate, Over, WindowTop};
+pub use pattern::Match;
 pub use unnest::unnest;
 pub use window::{Aggregation, assign_windows, window_aggregate};
 

@@ -12,6 +12,7 @@ mod aggregate;
 mod diagnostic;
 mod explain;
 mod over;
+mod pattern;
 pub mod quantity;
 
 use compact_str::CompactString;
@@ -24,6 +25,10 @@ pub use aggregate::{Aggregate, AggregateFunction};
 pub use diagnostic::{Diagnostic, Place, nearest};
 pub use explain::explain;
 pub use over::{Frame, MAX_FRAME_ROWS, MAX_TOP, OverCall, OverFunction, SortKey};
+pub use pattern::{
+    Condition, End, Instruction, Match, Measures, Navigation, OrderKey, Skip, Slot, Total,
+    Variable, Variables,
+};
 
 /// The position of a node in [`Plan::nodes`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -261,6 +266,8 @@ pub enum Operator {
     TemporalJoin(Box<TemporalJoin>),
     /// Joins each row with the rows of a table. Output: the row, then the table's row.
     LookupJoin(Box<LookupJoin>),
+    /// Looks for a row pattern. Output: the columns of PARTITION BY, then the measures.
+    Match(Box<Match>),
     /// Gives the rows of all inputs as they come.
     Union,
     /// Gives the rows as they come, and puts the timelines of all keys together: from here on there is one watermark,
@@ -293,6 +300,7 @@ impl Operator {
         matches!(
             self,
             Self::WindowAggregate { .. }
+                | Self::Match(_)
                 | Self::Over { .. }
                 | Self::Deduplicate { .. }
                 | Self::WindowTop { .. }
@@ -305,6 +313,7 @@ impl Operator {
     pub fn delay(&self) -> Timespan {
         match self {
             Self::IntervalJoin(join) => join.delay(),
+            Self::Match(pattern) => pattern.delay(),
             _ => Timespan::ZERO,
         }
     }

@@ -1,0 +1,155 @@
+//! Running a pattern's program between two rows: which rows it can take next, the preferred first.
+
+use smallvec::SmallVec;
+
+use crate::plan::Instruction;
+
+/// Where a program waits for a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Wait {
+    /// The instruction that takes it.
+    pub(super) at: u32,
+    /// The rounds of the loops. A count that decides nothing any more does not grow, so that equal futures are equal.
+    pub(super) rounds: Rounds,
+}
+
+/// The rounds of each loop.
+pub(super) type Rounds = SmallVec<[u32; 2]>;
+
+/// A place in the program between two rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Visit {
+    at: usize,
+    rounds: Rounds,
+    /// The loops whose round has begun and has not taken a row yet, as bits.
+    begun: u64,
+}
+
+/// Adds where the program waits from `at` on, the preferred first; whether it accepts. What comes after accepting is not
+/// preferred to it and left out.
+pub(super) fn follow(
+    program: &[Instruction],
+    at: usize,
+    rounds: &Rounds,
+    waits: &mut Vec<Wait>,
+) -> bool {
+    let mut seen: Vec<Visit> = Vec::new();
+    // The last is looked at first.
+    let mut ahead = vec![Visit {
+        at,
+        rounds: rounds.clone(),
+        begun: 0,
+    }];
+    while let Some(mut visit) = ahead.pop() {
+        loop {
+            match program[visit.at] {
+                Instruction::Accept => return true,
+                Instruction::Row(_) => {
+                    let wait = Wait {
+                        at: visit.at as u32,
+                        rounds: visit.rounds,
+                    };
+                    if !waits.contains(&wait) {
+                        waits.push(wait);
+                    }
+                    break;
+                }
+                Instruction::Jump(to) => visit.at = to,
+                Instruction::Else(other) => {
+                    ahead.push(Visit {
+                        at: other,
+                        ..visit.clone()
+                    });
+                    visit.at += 1;
+                }
+                Instruction::Enter(counter) => {
+                    visit.rounds[counter] = 0;
+                    visit.begun &= !(1 << counter);
+                    visit.at += 1;
+                }
+                Instruction::Repeat {
+                    counter,
+                    min,
+                    max,
+                    greedy,
+                    exit,
+                } => {
+                    // Another way has led here already, and it was preferred.
+                    if seen.contains(&visit) {
+                        break;
+                    }
+                    seen.push(visit.clone());
+                    let rounds = visit.rounds[counter];
+                    let empty = visit.begun >> counter & 1 == 1;
+                    let mut out = visit.clone();
+                    out.at = exit;
+                    out.rounds[counter] = 0;
+                    out.begun &= !(1 << counter);
+                    visit.at += 1;
+                    visit.begun |= 1 << counter;
+                    visit.rounds[counter] = match max {
+                        Some(_) => rounds.saturating_add(1),
+                        None => rounds.saturating_add(1).min(min),
+                    };
+                    if empty || max.is_some_and(|max| rounds >= max) {
+                        visit = out;
+                    } else if rounds >= min {
+                        if !greedy {
+                            std::mem::swap(&mut visit, &mut out);
+                        }
+                        ahead.push(out);
+                    }
+                }
+            }
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use smallvec::smallvec;
+
+    use super::*;
+
+    #[test]
+    fn a_round_without_a_row_ends_its_loop() {
+        // (A?)*
+        let program = [
+            Instruction::Enter(0),
+            Instruction::Repeat {
+                counter: 0,
+                min: 0,
+                max: None,
+                greedy: true,
+                exit: 6,
+            },
+            Instruction::Else(5),
+            Instruction::Row(0),
+            Instruction::Jump(5),
+            Instruction::Jump(1),
+            Instruction::Accept,
+        ];
+        let mut waits = Vec::new();
+        assert!(follow(&program, 0, &smallvec![0], &mut waits));
+        assert_eq!(waits.len(), 1);
+    }
+
+    #[test]
+    fn what_is_not_preferred_to_accepting_is_left_out() {
+        // A+? B | A, behind the first A of the left branch and of the right one
+        let program = [
+            Instruction::Else(3),
+            Instruction::Row(0),
+            Instruction::Accept,
+            Instruction::Row(1),
+            Instruction::Accept,
+        ];
+        let mut waits = Vec::new();
+        assert!(!follow(&program, 0, &smallvec![], &mut waits));
+        assert_eq!(waits.len(), 2);
+        waits.clear();
+        assert!(follow(&program, 2, &smallvec![], &mut waits));
+        assert!(waits.is_empty());
+    }
+}
