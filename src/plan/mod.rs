@@ -26,8 +26,8 @@ pub use diagnostic::{Diagnostic, Place, nearest};
 pub use explain::explain;
 pub use over::{Frame, MAX_FRAME_ROWS, MAX_TOP, OverCall, OverFunction, SortKey};
 pub use pattern::{
-    Condition, End, Instruction, Match, Measures, Navigation, OrderKey, Skip, Slot, Total,
-    Variable, Variables,
+    Condition, End, Instruction, MAX_PARTIAL_MATCHES, MAX_PATTERN_BYTES, MAX_PATTERN_ROWS, Match,
+    Measures, Navigation, OrderKey, Output, RowsPerMatch, Skip, Slot, Total, Variable, Variables,
 };
 
 /// The position of a node in [`Plan::nodes`].

@@ -3,8 +3,8 @@
 //! A condition or a measure is an expression over *slots*, not over a row: each slot says where in a match its value is
 //! found (`LAST(A.price, 1)` is one slot). Slots and aggregates read the columns that are kept of a row.
 //!
-//! Invariant: a program ends in [`Instruction::Accept`], every jump stays inside of it, and it cannot accept without
-//! having taken a row.
+//! Invariant: a program ends in [`Instruction::Accept`], and every jump stays inside of it. [`Instruction::Absent`] stands
+//! right before the end, and only in a pattern with WITHIN that takes at least one row.
 
 use std::fmt::Write as _;
 
@@ -31,23 +31,62 @@ pub struct Match {
     pub program: Vec<Instruction>,
     /// How many counters the program's loops have.
     pub loops: usize,
-    /// Whether all matches have equally many rows, so that each is known at its last row.
-    pub fixed: bool,
+    /// Whether a match is known as soon as the watermark has passed its time: all have equally many rows, or all end by
+    /// time.
+    pub prompt: bool,
     /// The variables of the program, and those that are only defined.
     pub variables: Vec<Variable>,
     /// What conditions read of the rows matched so far, computed row by row.
     pub totals: Vec<Total>,
-    /// What is given of a match.
+    /// What is computed of a match.
     pub measures: Measures,
+    /// Which rows are given of a match.
+    pub rows: RowsPerMatch,
+    /// What is given of a match, in the order of the output.
+    pub output: Vec<Output>,
+    /// Whether what has begun and runs out of WITHIN is given, too.
+    pub timeouts: bool,
     /// Where to look on behind a match.
     pub skip: Skip,
     /// Rows of a match are less than this after its first.
     pub within: Option<Timespan>,
     /// How many rows before a match may be read.
     pub lookback: usize,
-    /// Whether the time of a match is among the measures as an event time.
+    /// How many rows behind a row may be read: it is looked at when so many are known.
+    pub lookahead: usize,
+    /// Whether an event time is given.
     pub timed: bool,
 }
+
+/// Which rows are given of a match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowsPerMatch {
+    /// One, as of the match's end.
+    One,
+    /// Each of its rows, with what is known at it, but for those that the pattern excludes.
+    All {
+        /// Whether a match without rows gives the row at which it was found.
+        empty: bool,
+    },
+}
+
+/// A column of the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// A column of PARTITION BY, by its position there.
+    Key(usize),
+    /// A kept column of the row, where all rows are given.
+    Row(usize),
+    /// A measure.
+    Measure(usize),
+}
+
+/// Rows of one key that wait for the watermark, and rows that matches which have begun may hold.
+pub const MAX_PATTERN_ROWS: usize = 10_000;
+/// Partial matches of one key.
+pub const MAX_PARTIAL_MATCHES: usize = 1_000;
+/// Bytes of memory of the rows and partial matches of one key, about.
+pub const MAX_PATTERN_BYTES: usize = 4 << 20;
 
 /// A column that orders rows of one time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +103,17 @@ pub struct OrderKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Instruction {
     /// Takes one row, if it meets the condition of the variable.
-    Row(usize),
+    Row {
+        /// Which variable.
+        variable: usize,
+        /// Whether the row is given where all rows are.
+        shown: bool,
+    },
+    /// Waits until WITHIN has passed. A row that meets the condition of the variable ends it; any other is passed over
+    /// and does not belong to the match.
+    Absent(usize),
+    /// Goes on only before the first row of a partition.
+    Start,
     /// Goes on with the next instruction, or else there.
     Else(usize),
     /// Goes on there.
@@ -113,7 +162,7 @@ pub struct Measures {
     pub slots: Vec<Slot>,
     /// The aggregates among it.
     pub totals: Vec<Total>,
-    /// One expression over the slots for each output column behind those of PARTITION BY.
+    /// One expression over the slots for each.
     pub exprs: Vec<Expr>,
 }
 
@@ -165,15 +214,20 @@ pub enum Slot {
     },
     /// The name of the variable that a row is matched to.
     Classifier(Navigation),
-    /// An aggregate, by its position.
-    Total(usize),
+    /// An aggregate.
+    Total {
+        /// Its position.
+        which: usize,
+        /// Whether it is over all rows of the match (FINAL), and not up to the row that is given.
+        whole: bool,
+    },
     /// The number of the match in its partition, from 1.
     MatchNumber,
-    /// The time of the last row.
+    /// The time of the last row; where WITHIN has ended the match, the time at which it did.
     MatchTime,
 }
 
-/// Which row of a match: `PREV(LAST(A.x, skip), back)`. NULL is read where there is none.
+/// Which row of a match: `NEXT(LAST(A.x, skip), offset)`. NULL is read where there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Navigation {
     /// Among the rows of these variables
@@ -182,8 +236,10 @@ pub struct Navigation {
     pub from: End,
     /// the one after so many,
     pub skip: usize,
-    /// and from there so many rows back, whatever they are matched to, also before the match.
-    pub back: usize,
+    /// and from there so many rows on, or back if it is negative, whatever they are matched to, also outside of the match.
+    pub offset: i64,
+    /// Whether it is among all rows of the match (FINAL), and not up to the row that is given.
+    pub whole: bool,
 }
 
 /// An end of a match.
@@ -207,20 +263,31 @@ pub enum Skip {
 }
 
 impl Match {
-    /// How long after the time of a match it may be given out: a longer one that is preferred may still become
-    /// complete until WITHIN has passed. Without WITHIN there is no bound.
+    /// How long after the time of a row it may be given out: a longer match that is preferred may still become complete
+    /// until WITHIN has passed, and the first row of a match is that far behind. Without WITHIN there is no bound.
     pub(super) fn delay(&self) -> Timespan {
+        let prompt = self.prompt && self.rows == RowsPerMatch::One;
         match self.within {
-            Some(within) if self.timed && !self.fixed => within,
+            Some(within) if self.timed && !prompt => within,
             _ => Timespan::ZERO,
         }
+    }
+
+    /// Whether the number of a match is asked for.
+    pub fn is_numbered(&self) -> bool {
+        self.measures.slots.contains(&Slot::MatchNumber)
+    }
+
+    /// Whether matches begin only at the first row of a partition.
+    pub fn is_anchored(&self) -> bool {
+        self.program.contains(&Instruction::Start)
     }
 
     /// The text that decides what is matched and how its state is to be read.
     pub fn canonical(&self) -> String {
         // The program follows from the pattern; slots and sets have one spelling as data.
         let mut text = format!(
-            "match [{}] by {:?} on #{} {:?} keeping {:?} {:?} within {:?} measuring {:?}",
+            "match [{}] by {:?} on #{} {:?} keeping {:?} {:?} within {:?} giving {:?} {:?} {:?} measuring {:?}",
             self.pattern,
             self.partition,
             self.time,
@@ -228,6 +295,9 @@ impl Match {
             self.kept,
             self.skip,
             self.within.map(Timespan::as_micros),
+            self.rows,
+            self.timeouts,
+            self.output,
             self.measures.slots,
         );
         for expr in &self.measures.exprs {
@@ -258,6 +328,16 @@ impl Match {
         if let Some(within) = self.within {
             let _ = write!(text, " within {within}");
         }
+        match self.rows {
+            RowsPerMatch::One => {}
+            RowsPerMatch::All { empty: true } => text.push_str(", all rows"),
+            RowsPerMatch::All { empty: false } => {
+                text.push_str(", all rows of matches that have some");
+            }
+        }
+        if self.timeouts {
+            text.push_str(", also what runs out of time");
+        }
         text.push_str(", then ");
         match self.skip {
             Skip::PastLastRow => text.push_str("past the last row"),
@@ -281,10 +361,13 @@ impl Match {
             };
             lines.push(format!("{} is {text}", variable.name));
         }
-        let measured = columns.columns.iter().skip(self.partition.len());
-        for (expr, column) in self.measures.exprs.iter().zip(measured) {
+        for (given, column) in self.output.iter().zip(&columns.columns) {
+            let Output::Measure(at) = given else {
+                continue;
+            };
             let totals = &self.measures.totals;
             let slots = &self.measures.slots;
+            let expr = &self.measures.exprs[*at];
             let text = expr.describe(&|at| self.describe(&slots[at], totals, input));
             lines.push(format!("{} = {text}", column.name));
         }
@@ -296,10 +379,15 @@ impl Match {
         match slot {
             Slot::Value { at, column: kept } => self.navigated(at, &column(*kept)),
             Slot::Classifier(at) => self.navigated(at, "CLASSIFIER()"),
-            Slot::Total(at) => {
-                let Total { of, aggregate } = &totals[*at];
+            Slot::Total { which, whole } => {
+                let Total { of, aggregate } = &totals[*which];
                 let prefix = self.prefix(*of);
-                aggregate.describe(&|at| format!("{prefix}{}", column(at)))
+                let text = aggregate.describe(&|at| format!("{prefix}{}", column(at)));
+                if *whole {
+                    format!("FINAL {text}")
+                } else {
+                    text
+                }
             }
             Slot::MatchNumber => "MATCH_NUMBER()".to_owned(),
             Slot::MatchTime => "MATCH_ROWTIME()".to_owned(),
@@ -308,13 +396,17 @@ impl Match {
 
     fn navigated(&self, at: &Navigation, what: &str) -> String {
         let mut text = format!("{}{what}", self.prefix(at.of));
-        if at.from == End::First || at.skip > 0 {
+        if at.from == End::First || at.skip > 0 || at.whole {
             text = format!("{}({text}, {})", at.from.text().to_uppercase(), at.skip);
         }
-        if at.back > 0 {
-            text = format!("PREV({text}, {})", at.back);
+        if at.whole {
+            text = format!("FINAL {text}");
         }
-        text
+        match at.offset {
+            0 => text,
+            back if back < 0 => format!("PREV({text}, {})", back.unsigned_abs()),
+            on => format!("NEXT({text}, {on})"),
+        }
     }
 
     fn prefix(&self, of: Variables) -> String {

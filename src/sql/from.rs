@@ -139,6 +139,14 @@ impl Planner<'_> {
                 &mut None,
                 at,
             ),
+            TableFactor::NestedJoin {
+                table_with_joins,
+                alias: Some(alias),
+            } if home.types.pattern(&alias.name.value).is_some() => {
+                let joined = std::slice::from_ref(table_with_joins.as_ref());
+                let relation = self.from(home, joined, &mut None, at)?;
+                self.matched(home, relation, Some(alias))
+            }
             _ => Err(self.refuse(
                 home,
                 at,

@@ -312,7 +312,8 @@ fn table_argument(
     Ok(rest.len() - cursor.rest().len())
 }
 
-fn word(value: &str, span: Span) -> TokenWithSpan {
+/// A name that stands for something else.
+pub(super) fn word(value: &str, span: Span) -> TokenWithSpan {
     let word = Word {
         value: value.to_owned(),
         quote_style: None,

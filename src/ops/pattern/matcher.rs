@@ -2,68 +2,73 @@
 //!
 //! Each row may begin a match. All that begin with one row are tried at once, in the order of the standard's preferment:
 //! a partial match that becomes complete ends all that are not preferred to it, and what has begun is decided when no
-//! partial match is left. Matches are given in the order of their first rows, since one decides where the next may begin.
+//! partial match is left. Matches are given in the order of their first rows, since one decides where the next may begin;
+//! only where that is always the next row, and nobody counts them, each is given as soon as it is decided.
 //!
 //! Where no condition reads what was matched before, two partial matches that wait at the same place have the same
 //! future: the one that is not preferred is dropped, so their number does not grow with the rows.
 //!
-//! Bounds, per key: at [`MAX_PARTIAL_MATCHES`] the newest match that has begun is given up, and at [`MAX_ROWS`] rows the
-//! oldest, which holds them; what it has accepted so far is its match. Both are counted as `pattern_limit`.
+//! Bounds, per key: at [`MAX_PARTIAL_MATCHES`] the newest match that has begun is given up, and at [`MAX_PATTERN_ROWS`] or
+//! [`MAX_PATTERN_BYTES`] the oldest, which holds the rows; what it has accepted so far is its match. All are counted as
+//! `pattern_limit`.
 
 use smallvec::{SmallVec, smallvec};
 
 use super::super::{Accumulator, Discard, Emit};
-use super::partition::{Begun, HeldRow, Partial, Partition, Totals};
-use super::path::Path;
-use super::program::{Rounds, Wait, follow};
-use crate::expr::{Context, Expr};
-use crate::plan::{Condition, End, Instruction, Match, Skip, Slot, Total};
-use crate::types::{EventTime, Fingerprint, Lineage, Row, Value};
-
-/// Partial matches of one key.
-pub(super) const MAX_PARTIAL_MATCHES: usize = 1_000;
-/// Rows of one key that wait, and rows that matches which have begun may hold.
-pub(super) const MAX_ROWS: usize = 10_000;
-
-/// Patterns do not read the clock: the plan refuses it.
-const CONTEXT: Context = Context {
-    now: EventTime::MIN,
+use super::partition::{Begun, Ending, Partial, Partition, Totals};
+use super::path::{Path, Step};
+use super::program::{Rounds, Waits, follow};
+use super::read::{Found, Place, key_text, time_text, update};
+use crate::plan::{
+    Condition, End, Instruction, MAX_PARTIAL_MATCHES, MAX_PATTERN_BYTES, MAX_PATTERN_ROWS, Match,
+    Skip, Slot, Total,
 };
+use crate::types::{EventTime, Fingerprint, Row, Value};
 
 /// Finds the matches of one pattern.
 #[derive(Debug)]
 pub(super) struct Matcher {
     pub(super) plan: Match,
-    fingerprint: Fingerprint,
-    /// Where a match waits for its first row.
-    first: Vec<Wait>,
+    pub(super) fingerprint: Fingerprint,
+    /// Where a match waits for its first row, and whether it may have none.
+    first: (Waits, bool),
+    /// The same at the first row of a partition.
+    first_of_all: (Waits, bool),
     /// Whether no condition reads what was matched before.
     independent: bool,
+    /// Whether a match decides where others begin, or is numbered.
+    ordered: bool,
+    /// Whether rows of one match are to remember that the partition has begun.
+    anchored: bool,
     /// Why a condition could not be computed for the row that is looked at.
     failure: Option<String>,
-    slots: Row,
-    output: Row,
+    pub(super) slots: Row,
+    pub(super) output: Row,
 }
 
-/// Where slots are read.
-#[derive(Clone, Copy)]
-struct Place<'a> {
-    partition: &'a Partition,
-    /// The number of the first row.
-    row: u64,
-    path: &'a Path,
-    totals: (&'a [Total], &'a [Accumulator]),
+/// How a partial match goes on behind a row.
+struct Way {
+    /// What the row is matched to; `None` where it is passed over.
+    step: Option<Step>,
+    totals: Totals,
+    waits: Waits,
+    accepts: bool,
 }
 
 impl Matcher {
     pub(super) fn new(plan: Match, fingerprint: Fingerprint) -> Self {
-        let mut first = Vec::new();
-        let rounds: Rounds = smallvec![0; plan.loops];
-        // A plan's pattern has at least one row.
-        follow(&plan.program, 0, &rounds, &mut first);
+        let first = |at_start| {
+            let mut waits = Waits::new();
+            let rounds: Rounds = smallvec![0; plan.loops];
+            let accepts = follow(&plan.program, 0, &rounds, at_start, &mut waits);
+            (waits, accepts)
+        };
         Self {
-            first,
+            first: first(false),
+            first_of_all: first(true),
             independent: is_independent(&plan),
+            ordered: plan.skip != Skip::ToNextRow || plan.is_numbered(),
+            anchored: plan.is_anchored(),
             plan,
             fingerprint,
             failure: None,
@@ -72,33 +77,63 @@ impl Matcher {
         }
     }
 
-    /// Takes the next row of a partition.
-    pub(super) fn feed(
+    /// Looks at the rows of a partition that have been taken, and lets time pass.
+    pub(super) fn catch_up(
         &mut self,
         partition: &mut Partition,
-        row: HeldRow,
+        now: EventTime,
         key: &[Value],
         emit: &mut dyn Emit,
     ) {
-        let time = row.time;
+        let ahead = self.plan.lookahead as u64;
+        while partition.next + ahead < partition.end() {
+            self.look_at_next(partition, key, emit);
+        }
+        // Where conditions read ahead, rows before `now` may still have to be looked at.
+        if ahead == 0 {
+            self.expire(partition, now, key, emit);
+        }
+        partition.forget_rows(self.plan.lookback);
+    }
+
+    /// The time at which what has begun first runs out.
+    pub(super) fn deadline(&self, partition: &Partition) -> Option<EventTime> {
+        let within = self.plan.within.filter(|_| self.plan.lookahead == 0)?;
+        partition.begun.front().map(|begun| begun.time.plus(within))
+    }
+
+    fn look_at_next(&mut self, partition: &mut Partition, key: &[Value], emit: &mut dyn Emit) {
+        let number = partition.next;
+        let Some(time) = partition.row(number).map(|row| row.time) else {
+            return;
+        };
         self.expire(partition, time, key, emit);
-        let number = partition.base + partition.rows.len() as u64;
-        partition.rows.push_back(row);
+        partition.next += 1;
         let mut all = std::mem::take(&mut partition.begun);
         for begun in &mut all {
             self.step(begun, partition, number);
         }
+        let (waits, accepts) = if self.anchored && !partition.started {
+            &self.first_of_all
+        } else {
+            &self.first
+        };
         let mut begun = Begun {
             row: number,
             time,
-            partial: vec![Partial {
+            partial: Vec::new(),
+            accepted: accepts.then(Path::default),
+            ending: Ending::Row,
+        };
+        if !waits.is_empty() {
+            begun.partial.push(Partial {
                 path: Path::default(),
                 totals: self.no_totals(),
-                waits: self.first.clone(),
-            }],
-            accepted: None,
-        };
-        self.step(&mut begun, partition, number);
+                waits: waits.clone(),
+            });
+            self.step(&mut begun, partition, number);
+        }
+        partition.started = self.anchored;
         all.push_back(begun);
         all.retain(Begun::is_alive);
         partition.begun = all;
@@ -113,10 +148,11 @@ impl Matcher {
         }
         self.decide(partition, key, emit);
         self.bound(partition, key, emit);
+        partition.forget_rows(self.plan.lookback);
     }
 
     /// Ends what has begun too long before `now`.
-    pub(super) fn expire(
+    fn expire(
         &mut self,
         partition: &mut Partition,
         now: EventTime,
@@ -133,40 +169,55 @@ impl Matcher {
             return;
         }
         for begun in partition.begun.iter_mut().take(ended) {
-            begun.partial.clear();
+            self.run_out(begun);
         }
         partition.begun.retain(Begun::is_alive);
         self.decide(partition, key, emit);
     }
 
-    /// Has what has begun take a row, the last of the partition.
+    /// Ends what has begun by time: the preferred partial match that waits for nothing to come is the match.
+    fn run_out(&self, begun: &mut Begun) {
+        let mut partial = std::mem::take(&mut begun.partial).into_iter();
+        let waits_for_nothing = |partial: &Partial| {
+            let absent = |at: u32| matches!(self.plan.program[at as usize], Instruction::Absent(_));
+            partial.waits.iter().any(|wait| absent(wait.at))
+        };
+        let preferred = partial
+            .as_slice()
+            .first()
+            .map(|partial| partial.path.clone());
+        if let Some(complete) = partial.find(waits_for_nothing) {
+            begun.accepted = Some(complete.path);
+            begun.ending = Ending::Absence;
+        } else if self.plan.timeouts && begun.accepted.is_none() {
+            begun.accepted = preferred;
+            begun.ending = Ending::Timeout;
+        }
+    }
+
+    /// Has what has begun look at a row.
     fn step(&mut self, begun: &mut Begun, partition: &Partition, number: u64) {
         for mut partial in std::mem::take(&mut begun.partial) {
-            // What the row would make of the partial match, by variable.
-            let mut tested: SmallVec<[(usize, Option<Totals>); 4]> = SmallVec::new();
-            for wait in std::mem::take(&mut partial.waits) {
-                let Instruction::Row(variable) = self.plan.program[wait.at as usize] else {
-                    continue;
-                };
-                let known = tested.iter().position(|(known, _)| *known == variable);
-                let at = known.unwrap_or_else(|| {
-                    partial.path.push(variable);
-                    let totals = self.test(variable, &partial, begun.row, partition, number);
-                    partial.path.pop();
-                    tested.push((variable, totals));
-                    tested.len() - 1
-                });
-                let Some(totals) = &tested[at].1 else {
-                    continue;
-                };
-                let mut path = partial.path.clone();
-                path.push(variable);
-                let mut waits = Vec::new();
-                let next = wait.at as usize + 1;
-                let accepts = follow(&self.plan.program, next, &wait.rounds, &mut waits);
+            let mut ways = self
+                .ways(&mut partial, begun.row, partition, number)
+                .into_iter();
+            while let Some(way) = ways.next() {
+                let Way {
+                    step,
+                    totals,
+                    mut waits,
+                    accepts,
+                } = way;
                 if self.independent {
                     let others = &begun.partial;
                     waits.retain(|wait| !others.iter().any(|other| other.waits.contains(wait)));
+                }
+                let mut path = match ways.as_slice() {
+                    [] => std::mem::take(&mut partial.path),
+                    _ => partial.path.clone(),
+                };
+                if let Some(step) = step {
+                    path.push(step);
                 }
                 if accepts {
                     begun.accepted = Some(path.clone());
@@ -174,7 +225,7 @@ impl Matcher {
                 if !waits.is_empty() {
                     begun.partial.push(Partial {
                         path,
-                        totals: totals.clone(),
+                        totals,
                         waits,
                     });
                 }
@@ -185,36 +236,103 @@ impl Matcher {
         }
     }
 
-    /// The aggregates of a partial match with a row more, already in its path, if the row meets the condition.
+    /// How a partial match goes on, the preferred first. It no longer waits.
+    fn ways(
+        &mut self,
+        partial: &mut Partial,
+        first: u64,
+        partition: &Partition,
+        number: u64,
+    ) -> SmallVec<[Way; 2]> {
+        let mut ways: SmallVec<[Way; 2]> = SmallVec::new();
+        // What the row would make of the partial match, by variable.
+        let mut tested: SmallVec<[(usize, Option<Totals>); 4]> = SmallVec::new();
+        for wait in std::mem::take(&mut partial.waits) {
+            let (variable, shown) = match self.plan.program[wait.at as usize] {
+                Instruction::Row { variable, shown } => (variable, Some(shown)),
+                Instruction::Absent(variable) => (variable, None),
+                _ => continue,
+            };
+            let known = tested.iter().position(|(known, _)| *known == variable);
+            let at = known.unwrap_or_else(|| {
+                let totals = self.test(variable, partial, first, partition, number);
+                tested.push((variable, totals));
+                tested.len() - 1
+            });
+            match (shown, &tested[at].1) {
+                (Some(shown), Some(totals)) => {
+                    let mut waits = Waits::new();
+                    let next = wait.at as usize + 1;
+                    let program = &self.plan.program;
+                    let accepts = follow(program, next, &wait.rounds, false, &mut waits);
+                    ways.push(Way {
+                        step: Some(Step {
+                            variable: variable as u32,
+                            shown,
+                        }),
+                        totals: totals.clone(),
+                        waits,
+                        accepts,
+                    });
+                    if accepts {
+                        break;
+                    }
+                }
+                (None, None) => ways.push(Way {
+                    step: None,
+                    totals: partial.totals.clone(),
+                    waits: smallvec![wait],
+                    accepts: false,
+                }),
+                _ => {}
+            }
+        }
+        ways
+    }
+
+    /// The aggregates of a partial match with a row more, if the row meets the condition.
     fn test(
         &mut self,
         variable: usize,
-        partial: &Partial,
+        partial: &mut Partial,
         first: u64,
         partition: &Partition,
         number: u64,
     ) -> Option<Totals> {
-        let mut totals = partial.totals.clone();
         let row = partition.row(number)?;
-        let tested = self
-            .update(&mut totals, variable, row, partial.path.len())
-            .and_then(|()| {
-                let Some(Condition { slots, expr }) = &self.plan.variables[variable].condition
-                else {
-                    return Ok(true);
-                };
-                let place = Place {
-                    partition,
-                    row: first,
-                    path: &partial.path,
-                    totals: (&self.plan.totals, &totals),
-                };
-                self.slots.clear();
-                for slot in slots {
-                    self.slots.push(self.plan.read(slot, place, 0)?);
-                }
-                expr.test(&self.slots, &CONTEXT).map_err(|e| e.to_string())
-            });
+        let mut totals = partial.totals.clone();
+        // Whether a row is given has no part in conditions.
+        partial.path.push(Step {
+            variable: variable as u32,
+            shown: true,
+        });
+        let length = partial.path.len();
+        let updated = update(
+            &self.plan.totals,
+            &mut totals,
+            variable,
+            &row.values,
+            length,
+        );
+        let tested = updated.and_then(|()| {
+            let condition = &self.plan.variables[variable].condition;
+            let Some(Condition { slots, expr }) = condition else {
+                return Ok(true);
+            };
+            let place = Place {
+                partition,
+                first,
+                last: number,
+                path: &partial.path,
+                seen: length,
+                totals: (&self.plan.totals, &totals, &[]),
+                ended: EventTime::MIN,
+            };
+            place.read_all(&self.plan, slots, &mut self.slots)?;
+            expr.test(&self.slots, &super::CONTEXT)
+                .map_err(|e| e.to_string())
+        });
+        partial.path.pop();
         match tested {
             Ok(true) => Some(totals),
             Ok(false) => None,
@@ -225,16 +343,6 @@ impl Matcher {
                 None
             }
         }
-    }
-
-    fn update(
-        &self,
-        totals: &mut Totals,
-        variable: usize,
-        row: &HeldRow,
-        length: usize,
-    ) -> Result<(), String> {
-        update(&self.plan.totals, totals, variable, &row.values, length)
     }
 
     fn no_totals(&self) -> Totals {
@@ -251,10 +359,11 @@ impl Matcher {
         for begun in &mut all {
             for partial in &mut begun.partial {
                 partial.totals = self.no_totals();
-                for (at, variable) in partial.path.variables().enumerate() {
+                for (at, step) in partial.path.steps().enumerate() {
                     if let Some(row) = partition.row(begun.row + at as u64) {
+                        let (plan, totals) = (&self.plan.totals, &mut partial.totals);
                         // It was computed without an error when the row was taken.
-                        let _ = self.update(&mut partial.totals, variable, row, at + 1);
+                        let _ = update(plan, totals, step.variable as usize, &row.values, at + 1);
                     }
                 }
             }
@@ -264,16 +373,26 @@ impl Matcher {
 
     /// Gives out the matches that are decided.
     fn decide(&mut self, partition: &mut Partition, key: &[Value], emit: &mut dyn Emit) {
-        while let Some(front) = partition.begun.front() {
-            if !front.partial.is_empty() {
+        if !self.ordered {
+            let decided = |begun: &Begun| begun.partial.is_empty();
+            if !partition.begun.iter().any(decided) {
+                return;
+            }
+            for begun in std::mem::take(&mut partition.begun) {
+                if decided(&begun) {
+                    self.give(partition, begun, key, emit);
+                } else {
+                    partition.begun.push_back(begun);
+                }
+            }
+            return;
+        }
+        while let Some(begun) = partition.begun.pop_front() {
+            if !begun.partial.is_empty() {
+                partition.begun.push_front(begun);
                 break;
             }
-            let Some(Begun { row, accepted, .. }) = partition.begun.pop_front() else {
-                break;
-            };
-            let Some(path) = accepted else { continue };
-            self.give(partition, row, &path, key, emit);
-            let next = self.next_row(partition, row, &path, key, emit);
+            let next = self.give(partition, begun, key, emit);
             while partition
                 .begun
                 .front()
@@ -282,7 +401,43 @@ impl Matcher {
                 partition.begun.pop_front();
             }
         }
-        partition.forget_rows(self.plan.lookback);
+    }
+
+    /// Gives out what is decided; the number of the row at which the next match may begin.
+    fn give(
+        &mut self,
+        partition: &mut Partition,
+        begun: Begun,
+        key: &[Value],
+        emit: &mut dyn Emit,
+    ) -> u64 {
+        let Begun {
+            row,
+            time,
+            accepted,
+            ending,
+            ..
+        } = begun;
+        let Some(path) = accepted else {
+            return row + 1;
+        };
+        let ended = match (ending, self.plan.within) {
+            (Ending::Absence | Ending::Timeout, Some(within)) => time.plus(within),
+            _ => {
+                let last = row + (path.len() as u64).saturating_sub(1);
+                partition.row(last).map_or(time, |row| row.time)
+            }
+        };
+        let found = Found {
+            first: row,
+            path: &path,
+            ended,
+        };
+        self.give_rows(partition, found, key, emit);
+        if ending == Ending::Timeout || path.len() == 0 {
+            return row + 1;
+        }
+        self.next_row(partition, row, &path, key, emit)
     }
 
     /// The number of the row at which the next match may begin.
@@ -301,7 +456,7 @@ impl Matcher {
         };
         let target = match end {
             End::First => path.nth(of, 0),
-            End::Last => path.nth_last(of, 0),
+            End::Last => path.nth_last(of, 0, path.len()),
         };
         if let Some(position) = target.filter(|position| *position > 0) {
             return row + position as u64;
@@ -324,84 +479,6 @@ impl Matcher {
         row + 1
     }
 
-    /// Gives out the row of a match.
-    fn give(
-        &mut self,
-        partition: &mut Partition,
-        row: u64,
-        path: &Path,
-        key: &[Value],
-        emit: &mut dyn Emit,
-    ) {
-        if self.plan.measures.slots.contains(&Slot::MatchNumber) {
-            partition.matches += 1;
-        }
-        let last = row + path.len() as u64 - 1;
-        let (Some(first), Some(last)) = (partition.row(row), partition.row(last)) else {
-            return;
-        };
-        let mut identity = [0; 32];
-        identity[..16].copy_from_slice(&first.lineage.0.to_le_bytes());
-        identity[16..].copy_from_slice(&last.lineage.0.to_le_bytes());
-        let lineage = Lineage::derived(self.fingerprint, &identity);
-        let mut output = std::mem::take(&mut self.output);
-        output.clear();
-        output.extend_from_slice(key);
-        match self.measure(partition, row, path, &mut output) {
-            Ok(()) => emit.row(&output, lineage),
-            Err(failure) => emit.discard(Discard {
-                reason: "expression_error",
-                detail: format!(
-                    "{failure}, in the measures of the match of key {} that began at {}",
-                    key_text(key),
-                    time_text(partition, row)
-                ),
-            }),
-        }
-        self.output = output;
-    }
-
-    fn measure(
-        &mut self,
-        partition: &Partition,
-        row: u64,
-        path: &Path,
-        output: &mut Row,
-    ) -> Result<(), String> {
-        let measures = &self.plan.measures;
-        let new = |total: &Total| Accumulator::new(&total.aggregate);
-        let mut totals: Totals = measures.totals.iter().map(new).collect();
-        if !totals.is_empty() {
-            for (at, variable) in path.variables().enumerate() {
-                if let Some(held) = partition.row(row + at as u64) {
-                    update(
-                        &measures.totals,
-                        &mut totals,
-                        variable,
-                        &held.values,
-                        at + 1,
-                    )?;
-                }
-            }
-        }
-        let place = Place {
-            partition,
-            row,
-            path,
-            totals: (&measures.totals, &totals),
-        };
-        self.slots.clear();
-        for slot in &measures.slots {
-            self.slots
-                .push(self.plan.read(slot, place, partition.matches)?);
-        }
-        for expr in &measures.exprs {
-            let value = expr.eval(&self.slots, &CONTEXT);
-            output.push(value.map_err(|e| e.to_string())?);
-        }
-        Ok(())
-    }
-
     /// Gives up what goes beyond the bounds.
     fn bound(&mut self, partition: &mut Partition, key: &[Value], emit: &mut dyn Emit) {
         while partition.partial_matches() > MAX_PARTIAL_MATCHES {
@@ -409,9 +486,28 @@ impl Matcher {
             let Some(newest) = newest else { break };
             self.give_up(partition, newest, key, emit);
         }
-        while partition.rows.len() > MAX_ROWS + self.plan.lookback && !partition.begun.is_empty() {
+        while !partition.begun.is_empty()
+            && (partition.rows.len() > MAX_PATTERN_ROWS + self.plan.lookback + self.plan.lookahead
+                || self.bytes(partition) > MAX_PATTERN_BYTES)
+        {
             self.give_up(partition, 0, key, emit);
         }
+    }
+
+    /// Bytes of memory of a partition, about.
+    fn bytes(&self, partition: &Partition) -> usize {
+        let partial = |partial: &Partial| {
+            let length = partial.path.len();
+            let totals = self.plan.totals.iter().map(|total| {
+                // What keeps its values has at most one for each row.
+                Accumulator::bytes_bound(&total.aggregate).min(32 + 64 * length)
+            });
+            size_of::<Partial>() + partial.path.heap_bytes() + totals.sum::<usize>()
+        };
+        let begun = partition.begun.iter();
+        let begun =
+            begun.map(|b| size_of::<Begun>() + b.partial.iter().map(partial).sum::<usize>());
+        partition.row_bytes + begun.sum::<usize>()
     }
 
     fn give_up(
@@ -424,89 +520,24 @@ impl Matcher {
         emit.discard(Discard {
             reason: "pattern_limit",
             detail: format!(
-                "key {} has {} partial matches over {} rows, of at most {MAX_PARTIAL_MATCHES} and {MAX_ROWS}; the one that \
-                 began at {} is given up. Bound it by WITHIN or {{n,m}}, or let the conditions exclude each other",
+                "key {} has {} partial matches over {} rows in {} bytes, of at most {MAX_PARTIAL_MATCHES}, \
+                 {MAX_PATTERN_ROWS} and {MAX_PATTERN_BYTES}; the one that began at {} is given up. Bound it by WITHIN or \
+                 {{n,m}}, or let the conditions exclude each other",
                 key_text(key),
                 partition.partial_matches(),
                 partition.rows.len(),
+                self.bytes(partition),
                 partition.begun[at].time
             ),
         });
         partition.begun[at].partial.clear();
         partition.begun.retain(Begun::is_alive);
         self.decide(partition, key, emit);
+        partition.forget_rows(self.plan.lookback);
     }
 }
 
-impl Begun {
-    /// Whether it is, or may become, a match.
-    fn is_alive(&self) -> bool {
-        self.accepted.is_some() || !self.partial.is_empty()
-    }
-}
-
-impl Match {
-    /// The value of a slot; `matches` is the number of the match.
-    fn read(&self, slot: &Slot, place: Place<'_>, matches: u64) -> Result<Value, String> {
-        let row_of = |position: usize| place.row + position as u64;
-        let value = match slot {
-            Slot::Value { at, column } => {
-                let position = place.path.find(*at);
-                let number = position.and_then(|p| row_of(p).checked_sub(at.back as u64));
-                let row = number.and_then(|number| place.partition.row(number));
-                row.map(|row| row.values[*column].clone())
-            }
-            Slot::Classifier(at) => {
-                let position = place.path.find(*at);
-                let position = position.and_then(|p| p.checked_sub(at.back));
-                let variable = position.and_then(|p| place.path.variable(p));
-                variable.map(|variable| self.classifier(variable))
-            }
-            Slot::Total(at) => {
-                let (totals, accumulators) = place.totals;
-                let result = accumulators[*at].result(&totals[*at].aggregate, None);
-                Some(result.map_err(|discard| discard.detail)?)
-            }
-            Slot::MatchNumber => Some(Value::Int(matches as i64)),
-            Slot::MatchTime => {
-                let last = row_of(place.path.len().saturating_sub(1));
-                let row = place.partition.row(last);
-                row.map(|row| Value::Timestamp(row.time.as_micros()))
-            }
-        };
-        Ok(value.unwrap_or(Value::Null))
-    }
-}
-
-/// Has the aggregates over a variable take its row.
-fn update(
-    totals: &[Total],
-    accumulators: &mut [Accumulator],
-    variable: usize,
-    row: &[Value],
-    length: usize,
-) -> Result<(), String> {
-    for (total, accumulator) in totals.iter().zip(accumulators) {
-        if !total.of.contains(variable) {
-            continue;
-        }
-        let aggregate = &total.aggregate;
-        if let Some(filter) = &aggregate.filter
-            && !filter.test(row, &CONTEXT).map_err(|e| e.to_string())?
-        {
-            continue;
-        }
-        let mut arguments: SmallVec<[Value; 2]> = SmallVec::new();
-        for argument in &aggregate.arguments {
-            let value = argument.eval(row, &CONTEXT);
-            arguments.push(value.map_err(|e| e.to_string())?);
-        }
-        accumulator.update(aggregate, &arguments, length as u32);
-    }
-    Ok(())
-}
-
-/// Whether no condition reads which rows were matched before: only the row itself, and rows before it.
+/// Whether no condition reads which rows were matched before: only the row itself, and rows around it.
 fn is_independent(plan: &Match) -> bool {
     plan.variables.iter().enumerate().all(|(own, variable)| {
         let slots = variable.condition.iter().flat_map(|c| &c.slots);
@@ -515,19 +546,4 @@ fn is_independent(plan: &Match) -> bool {
             _ => false,
         })
     })
-}
-
-/// A key for people: its values as SQL writes them.
-pub(super) fn key_text(key: &[Value]) -> String {
-    if key.is_empty() {
-        return "(all rows)".to_owned();
-    }
-    let values = key.iter().cloned().map(|v| Expr::Literal(v).to_string());
-    values.collect::<Vec<_>>().join(", ")
-}
-
-fn time_text(partition: &Partition, row: u64) -> String {
-    partition
-        .row(row)
-        .map_or_else(String::new, |row| row.time.to_string())
 }

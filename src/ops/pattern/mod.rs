@@ -5,27 +5,30 @@
 //! or before the watermark comes too late and is discarded as `late`, since the rows behind it have been taken.
 //!
 //! What is kept of a key is in `partition`; how the rows of a partial match are matched in `path`; how its program goes
-//! on in `program`.
-//!
-//! Deliberately absent: an output for each row of a match, and for partial matches that run out of time.
+//! on in `program`; what is given of a match in `read`.
 
 mod matcher;
 mod partition;
 mod path;
 mod program;
-
-use std::cmp::Ordering;
+mod read;
 
 use super::keyed::{KeyState, Keyed};
 use super::timers::Timers;
 use super::{Discard, Emit, Operator};
-use crate::expr::{Context, total_order};
-use crate::plan::{self, OrderKey};
+use crate::expr::Context;
+use crate::plan::{self, MAX_PATTERN_BYTES, MAX_PATTERN_ROWS};
 use crate::state::{Decoder, Encoder, StateError, decode_key, key_bytes};
 use crate::types::{EventTime, Fingerprint, Lineage, Progress, Row, Timeline, Value};
 
-use matcher::{MAX_ROWS, Matcher, key_text};
+use matcher::Matcher;
 use partition::{HeldRow, Partition};
+use read::key_text;
+
+/// Patterns do not read the clock: the plan refuses it.
+const CONTEXT: Context = Context {
+    now: EventTime::MIN,
+};
 
 /// Looks for a row pattern.
 #[derive(Debug)]
@@ -53,8 +56,7 @@ impl Match {
     fn arm(&mut self, slot: u32) {
         let partition = self.state.get(slot);
         let row = partition.waiting.first().map(|row| row.time);
-        let begun = partition.begun.front();
-        let end = begun.and_then(|begun| Some(begun.time.plus(self.matcher.plan.within?)));
+        let end = self.matcher.deadline(partition);
         let Some(at) = row.into_iter().chain(end).min() else {
             return;
         };
@@ -71,12 +73,8 @@ impl Match {
         }
         let key = decode_key(self.state.key(slot)).expect("the key was written by this operator");
         let mut partition = std::mem::take(self.state.change(slot));
-        let due = partition.waiting.partition_point(|row| row.time <= at);
-        let rows: Vec<HeldRow> = partition.waiting.drain(..due).collect();
-        for row in rows {
-            self.matcher.feed(&mut partition, row, &key, emit);
-        }
-        self.matcher.expire(&mut partition, at, &key, emit);
+        partition.take(at);
+        self.matcher.catch_up(&mut partition, at, &key, emit);
         partition.armed = None;
         *self.state.change(slot) = partition;
         if self.state.get(slot).is_empty() {
@@ -120,11 +118,16 @@ impl Operator for Match {
         self.key_bytes.clear();
         key_bytes(&self.key, &mut self.key_bytes);
         let known = self.state.find(&self.key_bytes);
-        if known.is_some_and(|slot| self.state.get(slot).waiting.len() >= MAX_ROWS) {
+        if let Some(known) = known.map(|slot| self.state.get(slot))
+            && (known.waiting.len() >= MAX_PATTERN_ROWS || known.row_bytes >= MAX_PATTERN_BYTES)
+        {
             let detail = format!(
-                "key {} has {MAX_ROWS} rows that wait for the watermark, and one more; let the watermark follow more \
-                 closely, or partition by more columns",
-                key_text(&self.key)
+                "key {} has {} rows that wait for the watermark and {} bytes, of at most {MAX_PATTERN_ROWS} and \
+                 {MAX_PATTERN_BYTES}, and one row more; let the watermark follow more closely, partition by more columns, \
+                 or bound the pattern by WITHIN",
+                key_text(&self.key),
+                known.waiting.len(),
+                known.row_bytes,
             );
             return emit.discard(Discard {
                 reason: "pattern_limit",
@@ -145,18 +148,13 @@ impl Operator for Match {
         let values: Box<[Value]> = plan.kept.iter().map(|at| row[*at].clone()).collect();
         let partition = self.state.change(slot);
         partition.line = at.line;
-        let place = partition.waiting.partition_point(|other| {
-            let order = other.time.cmp(&time);
-            order.then_with(|| ordered(&plan.order, &other.values, &values)) != Ordering::Greater
-        });
-        partition.waiting.insert(
-            place,
-            HeldRow {
-                time,
-                lineage,
-                values,
-            },
-        );
+        let row = HeldRow {
+            time,
+            lineage,
+            values,
+            written: false,
+        };
+        partition.wait(row, &plan.order);
         self.arm(slot);
     }
 
@@ -182,12 +180,9 @@ impl Operator for Match {
     }
 
     fn restore(&mut self, from: &mut Decoder<'_>) -> Result<(), StateError> {
-        let matcher = &self.matcher;
-        self.state.restore(from, |from| {
-            let mut partition = Partition::decode(from, &matcher.plan)?;
-            matcher.restore_totals(&mut partition);
-            Ok(partition)
-        })
+        let plan = &self.matcher.plan;
+        self.state
+            .restore_changes(from, |from, partition| partition.read(from, plan))
     }
 
     fn resume(&mut self, _watermark: &dyn Fn(Timeline) -> EventTime) {
@@ -195,7 +190,9 @@ impl Operator for Match {
         let mut slots: Vec<u32> = self.state.live().collect();
         slots.sort_unstable();
         for slot in slots {
-            self.state.annotate(slot).armed = None;
+            let partition = self.state.annotate(slot);
+            partition.armed = None;
+            self.matcher.restore_totals(partition);
             self.arm(slot);
         }
     }
@@ -203,26 +200,4 @@ impl Operator for Match {
     fn keys(&self) -> usize {
         self.state.len()
     }
-}
-
-/// The order of two rows of one time.
-fn ordered(order: &[OrderKey], left: &[Value], right: &[Value]) -> Ordering {
-    let mut keys = order.iter().map(|key| {
-        let (left, right) = (&left[key.column], &right[key.column]);
-        if left.is_null() != right.is_null() {
-            let first = left.is_null() == key.nulls_first;
-            return if first {
-                Ordering::Less
-            } else {
-                Ordering::Greater
-            };
-        }
-        let order = total_order(left, right);
-        if key.descending {
-            order.reverse()
-        } else {
-            order
-        }
-    });
-    keys.find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
 }

@@ -11,14 +11,23 @@ use crate::state::{Decoder, Encoder, StateError};
 /// The rows of a match, from its first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Path {
-    runs: SmallVec<[Run; 3]>,
+    runs: SmallVec<[Run; 2]>,
     length: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Run {
-    variable: u32,
+    step: Step,
     count: u32,
+}
+
+/// What a row is matched to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Step {
+    /// The variable.
+    pub(super) variable: u32,
+    /// Whether it is given where all rows are.
+    pub(super) shown: bool,
 }
 
 impl Path {
@@ -27,15 +36,21 @@ impl Path {
         self.length
     }
 
+    /// Bytes of memory beside the path itself.
+    pub(super) fn heap_bytes(&self) -> usize {
+        if self.runs.spilled() {
+            self.runs.capacity() * size_of::<Run>()
+        } else {
+            0
+        }
+    }
+
     /// Adds the next row.
-    pub(super) fn push(&mut self, variable: usize) {
+    pub(super) fn push(&mut self, step: Step) {
         self.length += 1;
         match self.runs.last_mut() {
-            Some(last) if last.variable as usize == variable => last.count += 1,
-            _ => self.runs.push(Run {
-                variable: variable as u32,
-                count: 1,
-            }),
+            Some(last) if last.step == step => last.count += 1,
+            _ => self.runs.push(Run { step, count: 1 }),
         }
     }
 
@@ -51,17 +66,18 @@ impl Path {
         }
     }
 
-    /// The variables of the rows, in order.
-    pub(super) fn variables(&self) -> impl Iterator<Item = usize> {
-        let of = |run: &Run| std::iter::repeat_n(run.variable as usize, run.count as usize);
+    /// What the rows are matched to, in order.
+    pub(super) fn steps(&self) -> impl Iterator<Item = Step> + Clone {
+        let of = |run: &Run| std::iter::repeat_n(run.step, run.count as usize);
         self.runs.iter().flat_map(of)
     }
 
-    /// The position of the row that a navigation leads to, before going back.
-    pub(super) fn find(&self, at: Navigation) -> Option<usize> {
+    /// The position of the row that a navigation leads to among the first `seen` rows, before its offset.
+    pub(super) fn find(&self, at: Navigation, seen: usize) -> Option<usize> {
+        let seen = if at.whole { self.length } else { seen };
         match at.from {
-            End::First => self.nth(at.of, at.skip),
-            End::Last => self.nth_last(at.of, at.skip),
+            End::First => self.nth(at.of, at.skip).filter(|found| *found < seen),
+            End::Last => self.nth_last(at.of, at.skip, seen),
         }
     }
 
@@ -70,7 +86,7 @@ impl Path {
         let mut start = 0;
         for run in &self.runs {
             let count = run.count as usize;
-            if of.contains(run.variable as usize) {
+            if of.contains(run.step.variable as usize) {
                 if skip < count {
                     return Some(start + skip);
                 }
@@ -81,36 +97,37 @@ impl Path {
         None
     }
 
-    /// The last row of some variables before `skip` of them.
-    pub(super) fn nth_last(&self, of: Variables, mut skip: usize) -> Option<usize> {
+    /// Of the first `seen` rows, the last one of some variables before `skip` of them.
+    pub(super) fn nth_last(&self, of: Variables, mut skip: usize, seen: usize) -> Option<usize> {
         let mut end = self.length;
         for run in self.runs.iter().rev() {
-            let count = run.count as usize;
-            if of.contains(run.variable as usize) {
+            let start = end - run.count as usize;
+            let count = end.min(seen).saturating_sub(start);
+            if of.contains(run.step.variable as usize) {
                 if skip < count {
-                    return Some(end - 1 - skip);
+                    return Some(start + count - 1 - skip);
                 }
                 skip -= count;
             }
-            end -= count;
+            end = start;
         }
         None
     }
 
-    /// The variable of a row.
-    pub(super) fn variable(&self, position: usize) -> Option<usize> {
+    /// What the row at a position is matched to.
+    pub(super) fn step(&self, position: usize) -> Option<Step> {
         let mut end = 0;
         let run = self.runs.iter().find(|run| {
             end += run.count as usize;
             position < end
         })?;
-        Some(run.variable as usize)
+        Some(run.step)
     }
 
     pub(super) fn encode(&self, out: &mut Encoder) {
         out.u64(self.runs.len() as u64);
         for run in &self.runs {
-            out.u64(u64::from(run.variable));
+            out.u64(u64::from(run.step.variable) << 1 | u64::from(run.step.shown));
             out.u64(u64::from(run.count));
         }
     }
@@ -123,18 +140,49 @@ impl Path {
     ) -> Result<Self, StateError> {
         let mut path = Self::default();
         for _ in 0..from.count("runs")? {
-            let variable = from.u64()?;
-            let count = from.u64()?;
+            let (step, count) = (from.u64()?, from.u64()?);
+            let variable = step >> 1;
             let left = (rows - path.length) as u64;
             if variable >= variables as u64 || count == 0 || count > left {
                 return Err(StateError::Invalid { what: "run" });
             }
             path.length += count as usize;
             path.runs.push(Run {
-                variable: variable as u32,
+                step: Step {
+                    variable: variable as u32,
+                    shown: step & 1 == 1,
+                },
                 count: count as u32,
             });
         }
         Ok(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_found_among_those_that_are_seen() {
+        let mut path = Path::default();
+        for variable in [0, 0, 1, 0, 1] {
+            path.push(Step {
+                variable,
+                shown: true,
+            });
+        }
+        let (a, b) = (Variables::one(0), Variables::one(1));
+        assert_eq!(path.nth(a, 2), Some(3));
+        assert_eq!(path.nth(b, 2), None);
+        assert_eq!(path.nth_last(a, 0, 5), Some(3));
+        assert_eq!(path.nth_last(a, 0, 3), Some(1));
+        assert_eq!(path.nth_last(b, 0, 4), Some(2));
+        assert_eq!(path.nth_last(b, 1, 4), None);
+        assert_eq!(path.nth_last(Variables::ALL, 1, 4), Some(2));
+        assert_eq!(path.step(4).map(|step| step.variable), Some(1));
+        path.pop();
+        path.pop();
+        assert_eq!(path.nth_last(a, 1, 3), Some(0));
     }
 }

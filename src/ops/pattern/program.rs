@@ -1,17 +1,20 @@
 //! Running a pattern's program between two rows: which rows it can take next, the preferred first.
 
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 use crate::plan::Instruction;
 
 /// Where a program waits for a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Wait {
-    /// The instruction that takes it.
+    /// The instruction that looks at it.
     pub(super) at: u32,
     /// The rounds of the loops. A count that decides nothing any more does not grow, so that equal futures are equal.
     pub(super) rounds: Rounds,
 }
+
+/// Where a partial match waits, the preferred place first.
+pub(super) type Waits = SmallVec<[Wait; 2]>;
 
 /// The rounds of each loop.
 pub(super) type Rounds = SmallVec<[u32; 2]>;
@@ -26,16 +29,17 @@ struct Visit {
 }
 
 /// Adds where the program waits from `at` on, the preferred first; whether it accepts. What comes after accepting is not
-/// preferred to it and left out.
+/// preferred to it and left out. `at_start` says that no row of the partition has been looked at.
 pub(super) fn follow(
     program: &[Instruction],
     at: usize,
     rounds: &Rounds,
-    waits: &mut Vec<Wait>,
+    at_start: bool,
+    waits: &mut Waits,
 ) -> bool {
-    let mut seen: Vec<Visit> = Vec::new();
+    let mut seen: SmallVec<[Visit; 2]> = SmallVec::new();
     // The last is looked at first.
-    let mut ahead = vec![Visit {
+    let mut ahead: SmallVec<[Visit; 2]> = smallvec![Visit {
         at,
         rounds: rounds.clone(),
         begun: 0,
@@ -44,7 +48,9 @@ pub(super) fn follow(
         loop {
             match program[visit.at] {
                 Instruction::Accept => return true,
-                Instruction::Row(_) => {
+                Instruction::Start if at_start => visit.at += 1,
+                Instruction::Start => break,
+                Instruction::Row { .. } | Instruction::Absent(_) => {
                     let wait = Wait {
                         at: visit.at as u32,
                         rounds: visit.rounds,
@@ -108,9 +114,14 @@ pub(super) fn follow(
 
 #[cfg(test)]
 mod tests {
-    use smallvec::smallvec;
-
     use super::*;
+
+    const fn row(variable: usize) -> Instruction {
+        Instruction::Row {
+            variable,
+            shown: true,
+        }
+    }
 
     #[test]
     fn a_round_without_a_row_ends_its_loop() {
@@ -125,31 +136,41 @@ mod tests {
                 exit: 6,
             },
             Instruction::Else(5),
-            Instruction::Row(0),
+            row(0),
             Instruction::Jump(5),
             Instruction::Jump(1),
             Instruction::Accept,
         ];
-        let mut waits = Vec::new();
-        assert!(follow(&program, 0, &smallvec![0], &mut waits));
+        let mut waits = Waits::new();
+        assert!(follow(&program, 0, &smallvec![0], false, &mut waits));
         assert_eq!(waits.len(), 1);
     }
 
     #[test]
     fn what_is_not_preferred_to_accepting_is_left_out() {
-        // A+? B | A, behind the first A of the left branch and of the right one
+        // A | B, before it and behind the A
         let program = [
             Instruction::Else(3),
-            Instruction::Row(0),
+            row(0),
             Instruction::Accept,
-            Instruction::Row(1),
+            row(1),
             Instruction::Accept,
         ];
-        let mut waits = Vec::new();
-        assert!(!follow(&program, 0, &smallvec![], &mut waits));
+        let mut waits = Waits::new();
+        assert!(!follow(&program, 0, &smallvec![], false, &mut waits));
         assert_eq!(waits.len(), 2);
         waits.clear();
-        assert!(follow(&program, 2, &smallvec![], &mut waits));
+        assert!(follow(&program, 2, &smallvec![], false, &mut waits));
         assert!(waits.is_empty());
+    }
+
+    #[test]
+    fn a_start_is_only_before_the_first_row() {
+        let program = [Instruction::Start, row(0), Instruction::Accept];
+        let mut waits = Waits::new();
+        assert!(!follow(&program, 0, &smallvec![], false, &mut waits));
+        assert!(waits.is_empty());
+        follow(&program, 0, &smallvec![], true, &mut waits);
+        assert_eq!(waits.len(), 1);
     }
 }

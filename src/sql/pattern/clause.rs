@@ -6,7 +6,7 @@ use sqlparser::ast::{Expr as Ast, Ident, TableAlias, TableAliasColumnDef};
 use sqlparser::keywords::RESERVED_FOR_TABLE_ALIAS;
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan};
 
-use crate::plan::Diagnostic;
+use crate::plan::{Diagnostic, RowsPerMatch};
 
 use super::super::cursor::Cursor;
 use super::super::lex::is_word;
@@ -20,6 +20,9 @@ pub(in super::super) struct Clause {
     pub(super) partition: Vec<Ident>,
     pub(super) order: Vec<Order>,
     pub(super) measures: Vec<Measure>,
+    pub(super) rows: RowsPerMatch,
+    /// Where SHOW TIMEOUT MATCHES stands.
+    pub(super) timeouts: Option<Location>,
     pub(super) skip: Option<SkipTo>,
     pub(super) tree: Tree,
     pub(super) within: Option<Written>,
@@ -124,7 +127,7 @@ fn body(cursor: &mut Cursor<'_>, location: Location) -> Result<Clause, Diagnosti
             }
         }
     }
-    rows_per_match(cursor)?;
+    let (rows, timeouts) = rows_per_match(cursor)?;
     let skip = if cursor.take(&["AFTER", "MATCH"]) {
         Some(skip(cursor)?)
     } else {
@@ -180,6 +183,8 @@ fn body(cursor: &mut Cursor<'_>, location: Location) -> Result<Clause, Diagnosti
         partition,
         order,
         measures,
+        rows,
+        timeouts,
         skip,
         tree,
         within,
@@ -254,20 +259,38 @@ fn order(cursor: &mut Cursor<'_>) -> Result<Vec<Order>, Diagnostic> {
     }
 }
 
-fn rows_per_match(cursor: &mut Cursor<'_>) -> Result<(), Diagnostic> {
-    if cursor.looks_at(&["ALL", "ROWS", "PER", "MATCH"]) {
+fn rows_per_match(cursor: &mut Cursor<'_>) -> Result<(RowsPerMatch, Option<Location>), Diagnostic> {
+    let mut rows = if cursor.take(&["ALL", "ROWS", "PER", "MATCH"]) {
+        RowsPerMatch::All { empty: true }
+    } else if cursor.take(&["ONE", "ROW", "PER", "MATCH"]) {
+        RowsPerMatch::One
+    } else {
+        return Ok((RowsPerMatch::One, None));
+    };
+    let at = cursor.location();
+    let timeouts = cursor.take(&["SHOW", "TIMEOUT", "MATCHES"]).then_some(at);
+    if rows != RowsPerMatch::One && timeouts.is_none() {
+        if cursor.looks_at(&["WITH", "UNMATCHED", "ROWS"]) {
+            return Err(cursor.error(
+                "WITH UNMATCHED ROWS is not supported: that a row is in no match is known only when all that could take \
+                 it have ended",
+                "write SHOW EMPTY MATCHES, or another INSERT with a pattern for those rows",
+            ));
+        }
+        if cursor.take(&["OMIT", "EMPTY", "MATCHES"]) {
+            rows = RowsPerMatch::All { empty: false };
+        } else {
+            cursor.take(&["SHOW", "EMPTY", "MATCHES"]);
+        }
+    }
+    if cursor.looks_at(&["SHOW"]) || cursor.looks_at(&["OMIT"]) {
         return Err(cursor.error(
-            "ALL ROWS PER MATCH is not supported yet",
-            "write ONE ROW PER MATCH and give what is needed as MEASURES",
+            "this is not known behind PER MATCH",
+            "write ONE ROW PER MATCH [SHOW TIMEOUT MATCHES] or ALL ROWS PER MATCH [SHOW EMPTY MATCHES | OMIT EMPTY MATCHES | \
+             SHOW TIMEOUT MATCHES]",
         ));
     }
-    if cursor.take(&["ONE", "ROW", "PER", "MATCH"]) && cursor.looks_at(&["SHOW"]) {
-        return Err(cursor.error(
-            "SHOW behind ONE ROW PER MATCH is not supported yet",
-            "remove it",
-        ));
-    }
-    Ok(())
+    Ok((rows, timeouts))
 }
 
 fn skip(cursor: &mut Cursor<'_>) -> Result<SkipTo, Diagnostic> {
@@ -303,8 +326,11 @@ fn skip(cursor: &mut Cursor<'_>) -> Result<SkipTo, Diagnostic> {
     })
 }
 
-/// An expression up to a comma, an AS or the next part of the clause. RUNNING before a function says what is so anyway,
-/// and so does FINAL in MEASURES, where one row is given for each match.
+/// What the name of a function begins with that FINAL stands before.
+pub(super) const FINAL: &str = "$FINAL_";
+
+/// An expression up to a comma, an AS or the next part of the clause. RUNNING before a function says what is so anyway;
+/// FINAL is put into its name.
 fn expr(cursor: &mut Cursor<'_>, measure: bool) -> Result<Written, Diagnostic> {
     let location = cursor.location();
     let mut tokens: Vec<TokenWithSpan> = Vec::new();
@@ -333,9 +359,14 @@ fn expr(cursor: &mut Cursor<'_>, measure: bool) -> Result<Written, Diagnostic> {
                 "remove it: in DEFINE all functions are RUNNING",
             ));
         }
-        if !(called && word(&["FINAL", "RUNNING"])) {
-            tokens.push(token.clone());
+        if called && word(&["FINAL", "RUNNING"]) {
+            cursor.advance();
+            let name = cursor.name("a function")?;
+            let prefix = if word(&["FINAL"]) { FINAL } else { "" };
+            tokens.push(splice::word(&format!("{prefix}{}", name.value), name.span));
+            continue;
         }
+        tokens.push(token.clone());
         cursor.advance();
     }
     if tokens.is_empty() {

@@ -1,27 +1,28 @@
-//! `MATCH_RECOGNIZE`: from the clause as it is written (`clause`, `tree`) to a plan; what names mean in it is in `names`.
+//! `MATCH_RECOGNIZE`: from the clause as it is written (`clause`, `tree`) to a plan (`compile`); what names mean in it is in `names`,
+//! the parts beside the pattern are in `parts`, and what may go wrong with a pattern that is legal is in `risk`.
 //!
 //! Deliberately absent: what a match is; the plan's program says it, and `ops` runs it.
 
 mod clause;
+mod compile;
 mod names;
+mod parts;
+mod risk;
 mod tree;
 
-use compact_str::CompactString;
 use sqlparser::ast::{Ident, TableAlias};
 
-use crate::expr::{Expr, Typed};
+use crate::expr::Expr;
 use crate::plan::{
-    Condition, Diagnostic, End, Match, Measures, Operator, OrderKey, Skip, Slot, Variable,
-    Variables,
+    Condition, Diagnostic, Match, Measures, Operator, Output, RowsPerMatch, Slot, Variable,
 };
-use crate::types::{Column, Schema, Timespan, Type, Value};
+use crate::types::{Column, Schema};
 
-use super::convert::Converter;
 use super::lex::place;
 use super::planner::{Home, Planned, Planner, Relation};
 use super::scope::Scope;
 
-use clause::{Measure, SkipTo, Written};
+use clause::{Measure, Order};
 
 pub(super) use clause::{Clause, parse};
 pub(super) use names::Names;
@@ -43,21 +44,14 @@ impl Planner<'_> {
         let mut names = Names::default();
         let (time, order) = self.match_order(home, scope, clause, &mut names)?;
         names.time = time;
+        let within = self.within(home, clause)?;
         let variables = self.variables(home, clause, &mut names)?;
+        self.check_ends(home, clause, within)?;
         let position = |name: &Ident| variables.iter().position(|known| *known == name.value);
         let (program, loops) = clause
             .tree
             .compile(&|name| position(name).unwrap_or_default())
             .map_err(|why| self.refuse(home, clause.location, why, "split the pattern"))?;
-        let (least, most) = clause.tree.length();
-        if least == 0 {
-            return Err(self.refuse(
-                home,
-                clause.location,
-                "the pattern can match no row at all",
-                "make one variable obligatory: A+ instead of A*",
-            ));
-        }
         let mut conditions: Vec<Option<Condition>> = vec![None; variables.len()];
         for (name, written) in &clause.definitions {
             let at = position(name).unwrap_or_default();
@@ -73,28 +67,28 @@ impl Planner<'_> {
         let totals = std::mem::take(&mut names.totals);
         names.candidate = None;
         names.slots.clear();
-        let columns = partition.iter().map(|at| scope.columns[*at].column.clone());
-        let mut columns: Vec<Column> = columns
-            .map(|column| Column {
-                rowtime: false,
-                ..column
-            })
-            .collect();
-        let mut exprs = Vec::new();
+        let (least, most) = clause.tree.length();
+        names.may_be_empty = least == 0;
+        names.each_row = clause.rows != RowsPerMatch::One;
+        let mut measured = Vec::new();
         for Measure { value, name } in &clause.measures {
             let typed = self.in_pattern(home, scope, &mut names, value)?;
             let mut column = Column::new(name.value.as_str(), typed.ty);
             column.nullable = typed.nullable;
             column.rowtime =
                 matches!(&typed.expr, Expr::Column(at) if names.slots[*at] == Slot::MatchTime);
-            columns.push(column);
-            exprs.push(typed.expr);
+            measured.push((column, typed.expr));
         }
+        self.check_ahead(home, clause, &names)?;
+        // With NEXT a match can be given any time after it was.
+        let timed = names.lookahead == 0;
+        let (output, columns) = given(clause, scope, &partition, &measured, &mut names, |column| {
+            column.rowtime &= timed && (clause.rows == RowsPerMatch::One || within.is_some());
+        });
         let timed = columns.iter().any(|column| column.rowtime);
         let skip = self.skip(home, clause, &names)?;
-        let within = self.within(home, clause)?;
         let variables = variables.into_iter().zip(conditions);
-        let operator = Operator::Match(Box::new(Match {
+        let pattern = Match {
             partition,
             time,
             order,
@@ -102,7 +96,7 @@ impl Planner<'_> {
             pattern: clause.tree.to_string(),
             program,
             loops,
-            fixed: most == Some(least),
+            prompt: most == Some(least) || clause.tree.absence().is_some(),
             variables: variables
                 .map(|(name, condition)| Variable { name, condition })
                 .collect(),
@@ -110,16 +104,28 @@ impl Planner<'_> {
             measures: Measures {
                 slots: names.slots,
                 totals: names.totals,
-                exprs,
+                exprs: measured.into_iter().map(|(_, expr)| expr).collect(),
             },
+            rows: clause.rows,
+            output,
+            timeouts: clause.timeouts.is_some(),
             skip,
             within,
             lookback: names.lookback,
+            lookahead: names.lookahead,
             timed,
-        }));
+        };
+        for (message, hint) in risk::of(&pattern, &clause.tree, clause.skip.is_some()) {
+            self.warnings.push(Diagnostic {
+                place: place(home.file, clause.location),
+                message,
+                hint: Some(hint),
+            });
+        }
         let schema = Schema::new(columns);
         let scope = Scope::of(&schema, None);
         let inputs = vec![relation.node];
+        let operator = Operator::Match(Box::new(pattern));
         let node = self
             .graph
             .add(operator, inputs, schema, &home.query, &home.place);
@@ -130,228 +136,6 @@ impl Planner<'_> {
         };
         self.alias(home, &mut relation, clause.alias.as_ref())?;
         Ok(relation)
-    }
-
-    fn column_of(&mut self, home: &Home<'_>, scope: &Scope, name: &Ident) -> Planned<usize> {
-        match scope.find(std::slice::from_ref(name)) {
-            Ok((position, _)) => Ok(position),
-            Err(error) => {
-                let hint = error.hint.unwrap_or_default();
-                Err(self.refuse(home, name.span.start, error.message, hint))
-            }
-        }
-    }
-
-    /// The event time, and what orders rows of one time.
-    fn match_order(
-        &mut self,
-        home: &Home<'_>,
-        scope: &Scope,
-        clause: &Clause,
-        names: &mut Names,
-    ) -> Planned<(usize, Vec<OrderKey>)> {
-        let hint = "write ORDER BY with the column that has the WATERMARK, ascending";
-        let [first, others @ ..] = clause.order.as_slice() else {
-            let message = "MATCH_RECOGNIZE needs ORDER BY: a pattern is about rows in order";
-            return Err(self.refuse(home, clause.location, message, hint));
-        };
-        let time = self.column_of(home, scope, &first.column)?;
-        let at = first.column.span.start;
-        if !scope.columns[time].column.rowtime {
-            let message = format!(
-                "{} is not a time attribute, so rows cannot be ordered by it as they come",
-                first.column.value
-            );
-            return Err(self.refuse(home, at, message, hint));
-        }
-        if first.descending {
-            let message = "time goes forward: DESC would wait for the last row of the stream";
-            return Err(self.refuse(home, at, message, hint));
-        }
-        let mut order = Vec::new();
-        for key in others {
-            let position = self.column_of(home, scope, &key.column)?;
-            order.push(OrderKey {
-                column: names.keep(position),
-                descending: key.descending,
-                // In Flink NULL is the least value.
-                nulls_first: key.nulls_first.unwrap_or(!key.descending),
-            });
-        }
-        Ok((time, order))
-    }
-
-    /// The names of all variables; notes them and the subsets.
-    fn variables(
-        &mut self,
-        home: &Home<'_>,
-        clause: &Clause,
-        names: &mut Names,
-    ) -> Planned<Vec<CompactString>> {
-        let mut variables: Vec<CompactString> = Vec::new();
-        clause.tree.for_each_variable(&mut |name| {
-            if !variables.iter().any(|known| *known == name.value) {
-                variables.push(name.value.as_str().into());
-            }
-        });
-        let in_pattern = variables.len();
-        for (i, (name, written)) in clause.definitions.iter().enumerate() {
-            let mut before = clause.definitions[..i].iter();
-            if before.any(|(known, _)| known.value == name.value) {
-                let message = format!("{} is defined twice", name.value);
-                let hint = "join the conditions with AND";
-                return Err(self.refuse(home, name.span.start, message, hint));
-            }
-            if !variables.iter().any(|known| *known == name.value) {
-                variables.push(name.value.as_str().into());
-                self.warnings.push(Diagnostic {
-                    place: place(home.file, written.location),
-                    message: format!("{} is defined, and PATTERN does not have it", name.value),
-                    hint: Some("remove the definition, or add it to PATTERN".to_owned()),
-                });
-            }
-        }
-        if variables.len() > Variables::MAX {
-            let message = format!("a pattern has at most {} variables", Variables::MAX);
-            return Err(self.refuse(home, clause.location, message, "split the pattern"));
-        }
-        let sets = variables.iter().enumerate();
-        names.variables = sets
-            .map(|(at, name)| (name.clone(), Variables::one(at)))
-            .collect();
-        for (name, members) in &clause.subsets {
-            if names
-                .variables
-                .iter()
-                .any(|(known, _)| *known == name.value)
-            {
-                let message = format!("{} is a pattern variable or subset already", name.value);
-                let hint = "give the subset another name";
-                return Err(self.refuse(home, name.span.start, message, hint));
-            }
-            let mut union: Option<Variables> = None;
-            for member in members {
-                let known = names.variables[..in_pattern]
-                    .iter()
-                    .find(|(known, _)| *known == member.value);
-                let Some((_, one)) = known else {
-                    let error = names.unknown(&member.value);
-                    let hint = error.hint.unwrap_or_default();
-                    return Err(self.refuse(home, member.span.start, error.message, hint));
-                };
-                union = Some(union.map_or(*one, |union| union.and(*one)));
-            }
-            let union = union.expect("a list of names is not empty");
-            names.variables.push((name.value.as_str().into(), union));
-        }
-        Ok(variables)
-    }
-
-    /// An expression of DEFINE or MEASURES, over slots.
-    fn in_pattern(
-        &mut self,
-        home: &Home<'_>,
-        scope: &Scope,
-        names: &mut Names,
-        written: &Written,
-    ) -> Planned<Typed> {
-        let mut converter = Converter {
-            file: home.file,
-            fallback: place(home.file, written.location),
-            types: &written.expr.types,
-            scope,
-            grouping: None,
-            pattern: Some(std::mem::take(names)),
-            over: None,
-        };
-        let result = converter.convert(&written.expr.ast);
-        *names = converter.pattern.take().unwrap_or_default();
-        let typed = result.map_err(|problem| self.report(problem))?;
-        let clock = |expr: &Expr| expr.reads_clock();
-        let mut aggregated = names.totals.iter().flat_map(|total| {
-            let aggregate = &total.aggregate;
-            aggregate.arguments.iter().chain(&aggregate.filter)
-        });
-        if clock(&typed.expr) || aggregated.any(clock) {
-            let message = "a pattern cannot read the clock: its rows would differ from run to run";
-            let hint = "compute it in a query before: FROM (SELECT …, CURRENT_TIMESTAMP AS now FROM t) MATCH_RECOGNIZE";
-            return Err(self.refuse(home, written.location, message, hint));
-        }
-        Ok(typed)
-    }
-
-    fn want_bool_of(&mut self, home: &Home<'_>, written: &Written, value: &Typed) -> Planned<()> {
-        value.want_bool("DEFINE").map_err(|error| {
-            let hint = error.hint.unwrap_or_default();
-            self.refuse(home, written.location, error.message, hint)
-        })
-    }
-
-    fn skip(&mut self, home: &Home<'_>, clause: &Clause, names: &Names) -> Planned<Skip> {
-        let (end, name) = match &clause.skip {
-            None => {
-                self.warn(
-                    home,
-                    clause,
-                    "without AFTER MATCH it is SKIP TO NEXT ROW here, as in Flink, and PAST LAST ROW in other systems",
-                    "write AFTER MATCH SKIP PAST LAST ROW, or SKIP TO NEXT ROW for overlapping matches",
-                );
-                return Ok(Skip::ToNextRow);
-            }
-            Some(SkipTo::PastLastRow) => return Ok(Skip::PastLastRow),
-            Some(SkipTo::NextRow) => return Ok(Skip::ToNextRow),
-            Some(SkipTo::First(name)) => (End::First, name),
-            Some(SkipTo::Last(name)) => (End::Last, name),
-        };
-        match names.variable(&name.value) {
-            Some(of) => Ok(Skip::To(end, of)),
-            None => {
-                let error = names.unknown(&name.value);
-                let hint = error.hint.unwrap_or_default();
-                Err(self.refuse(home, name.span.start, error.message, hint))
-            }
-        }
-    }
-
-    fn within(&mut self, home: &Home<'_>, clause: &Clause) -> Planned<Option<Timespan>> {
-        let hint = "write WITHIN INTERVAL '5' MINUTE";
-        let Some(written) = &clause.within else {
-            self.warn(
-                home,
-                clause,
-                "without WITHIN a match that is begun waits for its end for ever and holds its rows",
-                hint,
-            );
-            return Ok(None);
-        };
-        let types = &written.expr.types;
-        let within = Home {
-            types,
-            ..home.clone()
-        };
-        let typed = self.convert(&within, &Scope::default(), &written.expr.ast)?;
-        match typed.expr {
-            Expr::Literal(Value::Interval(micros)) if micros > 0 => {
-                Ok(Some(Timespan::from_micros(micros)))
-            }
-            _ => {
-                let message = match typed.ty {
-                    Type::IntervalYearMonth => {
-                        "months differ in length, so WITHIN cannot count them"
-                    }
-                    _ => "WITHIN takes a constant interval longer than zero",
-                };
-                Err(self.refuse(home, written.location, message, hint))
-            }
-        }
-    }
-
-    fn warn(&mut self, home: &Home<'_>, clause: &Clause, message: &str, hint: &str) {
-        self.warnings.push(Diagnostic {
-            place: place(home.file, clause.location),
-            message: message.to_owned(),
-            hint: Some(hint.to_owned()),
-        });
     }
 
     /// A relation under its alias; or, where the alias stands for `MATCH_RECOGNIZE`, the matches in it.
@@ -371,4 +155,54 @@ impl Planner<'_> {
             }
         }
     }
+}
+
+/// The columns of the output, in the standard's order: those of PARTITION BY, where all rows are given those of ORDER BY,
+/// the measures, and where all rows are given the other columns of the input. `settle` decides which are event times.
+fn given(
+    clause: &Clause,
+    scope: &Scope,
+    partition: &[usize],
+    measured: &[(Column, Expr)],
+    names: &mut Names,
+    settle: impl FnMut(&mut Column),
+) -> (Vec<Output>, Vec<Column>) {
+    let mut output = Vec::new();
+    let mut columns: Vec<Column> = Vec::new();
+    for (at, key) in partition.iter().enumerate() {
+        output.push(Output::Key(at));
+        let mut column = scope.columns[*key].column.clone();
+        column.rowtime = false;
+        columns.push(column);
+    }
+    let (mut ordered, mut others): (Vec<usize>, Vec<usize>) = (Vec::new(), Vec::new());
+    if clause.rows != RowsPerMatch::One {
+        let found = |by: &Order| scope.find(std::slice::from_ref(&by.column)).ok();
+        for (position, _) in clause.order.iter().filter_map(found) {
+            if !partition.contains(&position) && !ordered.contains(&position) {
+                ordered.push(position);
+            }
+        }
+        others.extend((0..scope.columns.len()).filter(|at| {
+            !scope.columns[*at].hidden && !partition.contains(at) && !ordered.contains(at)
+        }));
+    }
+    let mut give_rows = |rows: &[usize], output: &mut Vec<Output>, columns: &mut Vec<Column>| {
+        for row in rows {
+            output.push(Output::Row(names.keep(*row)));
+            let mut column = scope.columns[*row].column.clone();
+            column.rowtime &= *row == names.time;
+            columns.push(column);
+        }
+    };
+    give_rows(&ordered, &mut output, &mut columns);
+    for (at, (column, _)) in measured.iter().enumerate() {
+        output.push(Output::Measure(at));
+        let mut column = column.clone();
+        column.rowtime &= clause.rows == RowsPerMatch::One;
+        columns.push(column);
+    }
+    give_rows(&others, &mut output, &mut columns);
+    columns.iter_mut().for_each(settle);
+    (output, columns)
 }

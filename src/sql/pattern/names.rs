@@ -10,13 +10,12 @@ use sqlparser::ast::{
 };
 
 use crate::expr::{Expr, ResolveError, Typed};
-use crate::plan::{
-    AggregateFunction as F, Diagnostic, End, Navigation, Slot, Total, Variables, nearest,
-};
+use crate::plan::{Diagnostic, End, Navigation, Slot, Total, Variables, nearest};
 use crate::types::{Type, Value};
 
 use super::super::aggregate;
 use super::super::convert::{Converted, Converter};
+use super::clause::FINAL;
 
 /// The names that can be used in a pattern, and what has been used of them.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +34,12 @@ pub(in super::super) struct Names {
     pub(super) totals: Vec<Total>,
     /// How many rows before a match are read.
     pub(super) lookback: usize,
+    /// How many rows behind a row are read.
+    pub(super) lookahead: usize,
+    /// Whether measures are of a match that may have no rows.
+    pub(super) may_be_empty: bool,
+    /// Whether a measure is computed at each row, so that FINAL makes a difference.
+    pub(super) each_row: bool,
     /// Inside of which function.
     within: Within,
     /// The variable of the columns inside of it.
@@ -47,10 +52,10 @@ enum Within {
     /// Nothing.
     #[default]
     Nothing,
-    /// FIRST, LAST and PREV, with their offsets.
+    /// FIRST or LAST, with its offset and whether it is FINAL, in PREV or NEXT.
     Navigation {
-        end: Option<(End, usize)>,
-        back: usize,
+        end: Option<(End, usize, bool)>,
+        offset: i64,
     },
     /// An aggregate.
     Aggregate,
@@ -104,16 +109,17 @@ impl Names {
     }
 
     fn navigation(&self, of: Variables) -> Navigation {
-        let (end, back) = match self.within {
-            Within::Navigation { end, back } => (end, back),
+        let (end, offset) = match self.within {
+            Within::Navigation { end, offset } => (end, offset),
             _ => (None, 0),
         };
-        let (from, skip) = end.unwrap_or((End::Last, 0));
+        let (from, skip, whole) = end.unwrap_or((End::Last, 0, false));
         Navigation {
             of,
             from,
             skip,
-            back,
+            offset,
+            whole: whole && self.each_row,
         }
     }
 
@@ -121,9 +127,9 @@ impl Names {
     fn certain(&self, at: Navigation) -> bool {
         let own = match self.candidate {
             Some(candidate) => at.from == End::Last && at.of.contains(candidate),
-            None => at.of == Variables::ALL,
+            None => at.of == Variables::ALL && !self.may_be_empty,
         };
-        own && at.skip == 0 && at.back == 0
+        own && at.skip == 0 && at.offset == 0
     }
 }
 
@@ -191,12 +197,29 @@ impl Converter<'_> {
         function: &Function,
         ast: &Ast,
     ) -> Option<Converted> {
+        let (name, whole) = match name.strip_prefix(FINAL) {
+            Some(name) => (name, true),
+            None => (name, false),
+        };
         let upper = name.to_ascii_uppercase();
         let navigates = ["FIRST", "LAST", "PREV", "NEXT"].contains(&upper.as_str());
         let special = navigates || upper.starts_with("MATCH_") || upper == "CLASSIFIER";
         let aggregates = aggregate::is_aggregate(name);
         if self.pattern.is_none() || !(special || aggregates) {
-            return None;
+            return whole.then(|| {
+                let error = ResolveError::hinted(
+                    format!("FINAL stands before FIRST, LAST and aggregates, and {upper} is none"),
+                    "remove FINAL",
+                );
+                Err(self.blame(ast, error))
+            });
+        }
+        if whole && special && !["FIRST", "LAST"].contains(&upper.as_str()) {
+            let error = ResolveError::hinted(
+                format!("FINAL {upper} is not written so"),
+                "write FINAL before FIRST, LAST or an aggregate: PREV(FINAL LAST(A.column))",
+            );
+            return Some(Err(self.blame(ast, error)));
         }
         let plain = function.over.is_none() && function.filter.is_none();
         if special && !plain {
@@ -211,25 +234,16 @@ impl Converter<'_> {
             return Some(Err(self.blame(ast, error)));
         }
         Some(if aggregates {
-            self.pattern_aggregate(name, function, ast)
+            self.pattern_aggregate(name, whole, function, ast)
         } else if navigates {
-            self.navigate(&upper, function, ast)
+            self.navigate(&upper, whole, function, ast)
         } else {
             self.of_match(&upper, function, ast)
         })
     }
 
-    fn navigate(&mut self, name: &str, function: &Function, ast: &Ast) -> Converted {
+    fn navigate(&mut self, name: &str, whole: bool, function: &Function, ast: &Ast) -> Converted {
         let wrong = |form: &str| ResolveError::hinted(format!("{name} is not written so"), form);
-        if name == "NEXT" {
-            return Err(self.blame(
-                ast,
-                ResolveError::hinted(
-                    "NEXT is not supported: it reads a row that has not come yet",
-                    "look back from a later variable with PREV or LAST",
-                ),
-            ));
-        }
         let form = format!("write {name}(A.column) or {name}(A.column, n) with a whole n");
         let (value, offset) = match arguments(function).as_slice() {
             [value] => (*value, None),
@@ -237,8 +251,8 @@ impl Converter<'_> {
             _ => return Err(self.blame(ast, wrong(&form))),
         };
         let offset = match offset.map(|offset| offset.expr) {
-            None => usize::from(name == "PREV"),
-            Some(Expr::Literal(Value::Int(n))) if (0..=10_000).contains(&n) => n as usize,
+            None => i64::from(name == "PREV" || name == "NEXT"),
+            Some(Expr::Literal(Value::Int(n))) if (0..=10_000).contains(&n) => n,
             Some(_) => return Err(self.blame(ast, wrong(&form))),
         };
         let known = self.pattern.as_mut().expect("asked for in a pattern");
@@ -246,21 +260,22 @@ impl Converter<'_> {
         let within = match (outer, name) {
             (Within::Nothing, "PREV") => Within::Navigation {
                 end: None,
-                back: offset,
+                offset: -offset,
             },
+            (Within::Nothing, "NEXT") => Within::Navigation { end: None, offset },
             (Within::Nothing | Within::Navigation { end: None, .. }, "FIRST" | "LAST") => {
                 let end = if name == "FIRST" {
                     End::First
                 } else {
                     End::Last
                 };
-                let back = match outer {
-                    Within::Navigation { back, .. } => back,
+                let outer_offset = match outer {
+                    Within::Navigation { offset, .. } => offset,
                     _ => 0,
                 };
                 Within::Navigation {
-                    end: Some((end, offset)),
-                    back,
+                    end: Some((end, offset as usize, whole)),
+                    offset: outer_offset,
                 }
             }
             _ => {
@@ -268,7 +283,7 @@ impl Converter<'_> {
                     ast,
                     ResolveError::hinted(
                         format!("{name} cannot stand inside of this function"),
-                        "write PREV(LAST(A.column, n), m), and aggregates over columns alone",
+                        "write PREV(LAST(A.column, n), m) or NEXT(…), and aggregates over columns alone",
                     ),
                 ));
             }
@@ -282,8 +297,13 @@ impl Converter<'_> {
         let known = self.pattern.as_mut().expect("asked for in a pattern");
         known.within = outer;
         known.of = outer_of;
-        if let Within::Navigation { back, .. } = within {
-            known.lookback = known.lookback.max(back);
+        if let Within::Navigation { offset, .. } = within {
+            let rows = offset.unsigned_abs() as usize;
+            if offset < 0 {
+                known.lookback = known.lookback.max(rows);
+            } else {
+                known.lookahead = known.lookahead.max(rows);
+            }
         }
         let value = value?;
         if !value.expr.reads_columns() && known.slots.len() == slots {
@@ -367,7 +387,13 @@ impl Converter<'_> {
         }
     }
 
-    fn pattern_aggregate(&mut self, name: &str, function: &Function, ast: &Ast) -> Converted {
+    fn pattern_aggregate(
+        &mut self,
+        name: &str,
+        whole: bool,
+        function: &Function,
+        ast: &Ast,
+    ) -> Converted {
         let known = self.pattern.as_mut().expect("asked for in a pattern");
         if known.within != Within::Nothing {
             return Err(self.blame(
@@ -385,25 +411,6 @@ impl Converter<'_> {
         known.within = Within::Nothing;
         let of = known.of.take().unwrap_or(Variables::ALL);
         let aggregate = aggregate?;
-        let grows = aggregate.distinct
-            || [
-                F::ListAgg,
-                F::ArrayAgg,
-                F::Collect,
-                F::Percentile,
-                F::ApproxPercentile,
-                F::ApproxCountDistinct,
-            ]
-            .contains(&aggregate.function);
-        if known.candidate.is_some() && grows {
-            return Err(self.blame(
-                ast,
-                ResolveError::hinted(
-                    "an aggregate that keeps its values cannot stand in DEFINE: each partial match would have its own",
-                    "use COUNT, SUM, AVG, MIN or MAX without DISTINCT; MEASURES take any aggregate",
-                ),
-            ));
-        }
         let (ty, nullable) = (aggregate.ty.clone(), aggregate.nullable());
         let total = Total { of, aggregate };
         let position = known.totals.iter().position(|known| *known == total);
@@ -411,7 +418,11 @@ impl Converter<'_> {
             known.totals.push(total);
             known.totals.len() - 1
         });
-        Ok(Typed::new(known.slot(Slot::Total(position)), ty, nullable))
+        let slot = Slot::Total {
+            which: position,
+            whole: whole && known.each_row,
+        };
+        Ok(Typed::new(known.slot(slot), ty, nullable))
     }
 
     fn blame_names(&self, names: &[Ident], error: ResolveError) -> Diagnostic {

@@ -1,23 +1,17 @@
-//! The pattern of `MATCH_RECOGNIZE`: read as a tree, written in one spelling, and compiled to a program.
+//! The pattern of `MATCH_RECOGNIZE`: read as a tree, and written in one spelling.
 //!
-//! Invariants: preferment is the standard's: the left alternative, a greedy quantifier's further round and a reluctant
-//! one's end come first. One exception is Flink's: `B?` before something that must match gives way to the match without
-//! it, as if it were `B??` (`B{0,1}` is greedy). A program has at most [`MAX_INSTRUCTIONS`] instructions. A round of a loop that takes no row
-//! ends the loop, so every program comes to an end between two rows.
+//! One thing is as in Flink and not as in the standard: `B?` before something that must match gives way to the match
+//! without it, as if it were `B??` (`B{0,1}` is greedy).
 
 use std::fmt;
 
 use sqlparser::ast::Ident;
 use sqlparser::tokenizer::Token;
 
-use crate::plan::{Diagnostic, Instruction};
+use crate::plan::Diagnostic;
 
 use super::super::cursor::Cursor;
 
-/// How long a program may be.
-const MAX_INSTRUCTIONS: usize = 2_000;
-/// How many loops with a count a program may have.
-const MAX_LOOPS: usize = 64;
 /// The greatest count of a quantifier: more rows are not held for one key.
 const MAX_COUNT: u64 = 10_000;
 
@@ -36,6 +30,15 @@ pub(super) enum Tree {
         /// Whether it is written as `?`.
         sign: bool,
     },
+    /// `{- … -}`: what is not given where all rows are.
+    Excluded(Box<Tree>),
+    /// `^`: before the first row of a partition.
+    Start,
+    /// `{- gap*? -} [^variable]`: from here on no such row until WITHIN has passed, whatever else comes.
+    Absent {
+        gap: Ident,
+        variable: Ident,
+    },
 }
 
 /// Reads a pattern to the end.
@@ -43,6 +46,7 @@ pub(super) fn parse(cursor: &mut Cursor<'_>) -> Result<Tree, Diagnostic> {
     let mut tree = alternation(cursor)?;
     if cursor.is_at_end() {
         tree.give_way(false);
+        tree.check_absence(cursor)?;
         Ok(tree)
     } else {
         Err(cursor.expected("a pattern variable, |, a quantifier or )"))
@@ -58,14 +62,48 @@ fn alternation(cursor: &mut Cursor<'_>) -> Result<Tree, Diagnostic> {
 }
 
 fn sequence(cursor: &mut Cursor<'_>) -> Result<Tree, Diagnostic> {
-    let mut items = vec![quantified(cursor)?];
-    while !matches!(
-        cursor.peek().map(|t| &t.token),
-        None | Some(Token::Pipe | Token::RParen | Token::Comma)
-    ) {
-        items.push(quantified(cursor)?);
+    let mut items: Vec<Tree> = Vec::new();
+    loop {
+        match cursor.peek().map(|t| &t.token) {
+            Some(Token::LBracket) => {
+                let absent = absent(cursor, items.pop())?;
+                items.push(absent);
+            }
+            None | Some(Token::Pipe | Token::RParen | Token::Comma) if !items.is_empty() => break,
+            Some(Token::Minus) if !items.is_empty() => break,
+            _ => items.push(quantified(cursor)?),
+        }
     }
     Ok(one_or(items, Tree::Sequence))
+}
+
+/// `[^B]` behind what stands before it.
+fn absent(cursor: &mut Cursor<'_>, before: Option<Tree>) -> Result<Tree, Diagnostic> {
+    let at = cursor.clone();
+    cursor.advance();
+    cursor.expect_sign(&Token::Caret)?;
+    let variable = cursor.name("a pattern variable")?;
+    cursor.expect_sign(&Token::RBracket)?;
+    if let Some(Tree::Excluded(inner)) = before
+        && let Tree::Repeat {
+            inner,
+            min: 0,
+            max: None,
+            greedy: false,
+            ..
+        } = *inner
+        && let Tree::Variable(gap) = *inner
+    {
+        return Ok(Tree::Absent { gap, variable });
+    }
+    let name = &variable.value;
+    Err(at.error(
+        format!("[^{name}] needs to be told that other rows may come before"),
+        format!(
+            "write {{- X*? -}} [^{name}] for no {name} until WITHIN has passed; for a next row that is no {name} write a \
+             variable that is defined as NOT (…)"
+        ),
+    ))
 }
 
 fn one_or(mut items: Vec<Tree>, many: fn(Vec<Tree>) -> Tree) -> Tree {
@@ -104,7 +142,8 @@ fn finish(
 ) -> Result<Tree, Diagnostic> {
     let greedy = !cursor.take_sign(&Token::Placeholder("?".to_owned()));
     let again = match cursor.peek().map(|t| &t.token) {
-        Some(Token::Mul | Token::Plus | Token::LBrace) => true,
+        Some(Token::Mul | Token::Plus) => true,
+        Some(Token::LBrace) => !excludes(cursor),
         Some(Token::Placeholder(sign)) => sign == "?",
         _ => false,
     };
@@ -165,18 +204,24 @@ fn primary(cursor: &mut Cursor<'_>) -> Result<Tree, Diagnostic> {
             cursor.expect_sign(&Token::RParen)?;
             Ok(inner)
         }
-        Some(Token::LBrace) => Err(cursor.error(
-            "the exclusion {- -} is not supported: it leaves rows out of ALL ROWS PER MATCH, and one row is given",
-            "remove {- and -}",
-        )),
-        Some(Token::Caret) => Err(cursor.error(
-            "the anchor ^ is not supported yet",
-            "remove it: it would find at most one match in the whole life of a partition",
-        )),
-        Some(Token::Word(word)) if word.quote_style.is_none() && word.value.starts_with('$') => Err(cursor.error(
-            "the anchor $ is not supported: a stream has no last row",
-            "remove it, or bound the match by WITHIN",
-        )),
+        Some(Token::LBrace) => {
+            cursor.advance();
+            cursor.expect_sign(&Token::Minus)?;
+            let inner = alternation(cursor)?;
+            cursor.expect_sign(&Token::Minus)?;
+            cursor.expect_sign(&Token::RBrace)?;
+            Ok(Tree::Excluded(Box::new(inner)))
+        }
+        Some(Token::Caret) => {
+            cursor.advance();
+            Ok(Tree::Start)
+        }
+        Some(Token::Word(word)) if word.quote_style.is_none() && word.value.starts_with('$') => {
+            Err(cursor.error(
+                "the anchor $ is not supported: a stream has no last row",
+                "remove it, or bound the match by WITHIN",
+            ))
+        }
         Some(Token::Word(_)) if cursor.looks_at(&["PERMUTE"]) && opens(cursor) => {
             cursor.advance();
             cursor.advance();
@@ -204,7 +249,8 @@ impl Tree {
     /// Makes each `B?` that something obligatory follows reluctant.
     fn give_way(&mut self, mut followed: bool) {
         match self {
-            Self::Variable(_) => {}
+            Self::Variable(_) | Self::Start | Self::Absent { .. } => {}
+            Self::Excluded(inner) => inner.give_way(followed),
             Self::Sequence(items) => {
                 for item in items.iter_mut().rev() {
                     item.give_way(followed);
@@ -228,10 +274,55 @@ impl Tree {
         }
     }
 
+    /// Fails if an absence stands elsewhere than at the end.
+    fn check_absence(&self, cursor: &Cursor<'_>) -> Result<(), Diagnostic> {
+        let before = match self {
+            Self::Sequence(items) => items.split_last().map_or(&[][..], |(_, before)| before),
+            _ => &[],
+        };
+        let last = match self {
+            Self::Sequence(items) => items.last().unwrap_or(self),
+            _ => self,
+        };
+        let nested = match last {
+            Self::Absent { .. } => false,
+            _ => last.has_absence(),
+        };
+        if nested || before.iter().any(Self::has_absence) {
+            return Err(cursor.error(
+                "[^…] stands only at the end of a pattern: before it, something must still come",
+                "for A, then no B before C write A N* C and define N AS NOT (the condition of B)",
+            ));
+        }
+        Ok(())
+    }
+
+    fn has_absence(&self) -> bool {
+        match self {
+            Self::Absent { .. } => true,
+            Self::Variable(_) | Self::Start => false,
+            Self::Sequence(items) | Self::Alternation(items) | Self::Permutation(items) => {
+                items.iter().any(Self::has_absence)
+            }
+            Self::Repeat { inner, .. } | Self::Excluded(inner) => inner.has_absence(),
+        }
+    }
+
+    /// The absence at its end: the variable of the rows that may come, and of the rows that may not.
+    pub(super) fn absence(&self) -> Option<(&Ident, &Ident)> {
+        match self {
+            Self::Absent { gap, variable } => Some((gap, variable)),
+            Self::Sequence(items) => items.last().and_then(Self::absence),
+            _ => None,
+        }
+    }
+
     /// The least and the greatest number of rows.
     pub(super) fn length(&self) -> (u64, Option<u64>) {
         match self {
             Self::Variable(_) => (1, Some(1)),
+            Self::Start | Self::Absent { .. } => (0, Some(0)),
+            Self::Excluded(inner) => inner.length(),
             Self::Sequence(items) | Self::Permutation(items) => {
                 items.iter().fold((0, Some(0)), |(low, high), item| {
                     let (l, h) = item.length();
@@ -258,32 +349,67 @@ impl Tree {
         }
     }
 
+    /// The variables of each two open loops between which no row must come.
+    pub(super) fn open_neighbours(&self) -> Vec<(Vec<String>, Vec<String>)> {
+        let mut found = Vec::new();
+        match self {
+            Self::Variable(_) | Self::Start | Self::Absent { .. } => {}
+            Self::Sequence(items) => {
+                for (at, item) in items.iter().enumerate() {
+                    found.extend(item.open_neighbours());
+                    if item.length().1.is_some() {
+                        continue;
+                    }
+                    for other in &items[at + 1..] {
+                        if other.length().1.is_none() {
+                            found.push((item.names(), other.names()));
+                        }
+                        if other.length().0 > 0 {
+                            break;
+                        }
+                    }
+                }
+            }
+            Self::Alternation(items) | Self::Permutation(items) => {
+                found.extend(items.iter().flat_map(Self::open_neighbours));
+            }
+            Self::Repeat { inner, .. } | Self::Excluded(inner) => found = inner.open_neighbours(),
+        }
+        found
+    }
+
+    /// The first variable of an open loop that stands in an open loop.
+    pub(super) fn nested_open(&self) -> Option<String> {
+        match self {
+            Self::Variable(_) | Self::Start | Self::Absent { .. } => None,
+            Self::Sequence(items) | Self::Alternation(items) | Self::Permutation(items) => {
+                items.iter().find_map(Self::nested_open)
+            }
+            Self::Repeat {
+                inner, max: None, ..
+            } if inner.length().1.is_none() => inner.names().into_iter().next(),
+            Self::Repeat { inner, .. } | Self::Excluded(inner) => inner.nested_open(),
+        }
+    }
+
+    fn names(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        self.for_each_variable(&mut |name| names.push(name.value.clone()));
+        names
+    }
+
     /// Calls `visit` with each variable, from the left.
     pub(super) fn for_each_variable<'t>(&'t self, visit: &mut dyn FnMut(&'t Ident)) {
         match self {
-            Self::Variable(name) => visit(name),
+            Self::Variable(name) | Self::Absent { variable: name, .. } => visit(name),
+            Self::Start => {}
             Self::Sequence(items) | Self::Alternation(items) | Self::Permutation(items) => {
                 for item in items {
                     item.for_each_variable(visit);
                 }
             }
-            Self::Repeat { inner, .. } => inner.for_each_variable(visit),
+            Self::Repeat { inner, .. } | Self::Excluded(inner) => inner.for_each_variable(visit),
         }
-    }
-
-    /// The program, its number of loops, or why it is too large.
-    pub(super) fn compile(
-        &self,
-        variable: &dyn Fn(&Ident) -> usize,
-    ) -> Result<(Vec<Instruction>, usize), &'static str> {
-        let mut compiler = Compiler {
-            program: Vec::new(),
-            loops: 0,
-            variable,
-        };
-        compiler.tree(self)?;
-        compiler.program.push(Instruction::Accept);
-        Ok((compiler.program, compiler.loops))
     }
 }
 
@@ -306,6 +432,11 @@ impl fmt::Display for Tree {
         };
         match self {
             Self::Variable(name) => f.write_str(&name.value),
+            Self::Start => f.write_str("^"),
+            Self::Excluded(inner) => write!(f, "{{- {inner} -}}"),
+            Self::Absent { gap, variable } => {
+                write!(f, "{{- {}*? -}} [^{}]", gap.value, variable.value)
+            }
             Self::Sequence(items) => list(f, items, " "),
             Self::Alternation(items) => list(f, items, " | "),
             Self::Permutation(items) => {
@@ -321,7 +452,9 @@ impl fmt::Display for Tree {
                 sign,
             } => {
                 match **inner {
-                    Self::Variable(_) | Self::Permutation(_) => write!(f, "{inner}")?,
+                    Self::Variable(_) | Self::Permutation(_) | Self::Excluded(_) => {
+                        write!(f, "{inner}")?;
+                    }
                     _ => write!(f, "({inner})")?,
                 }
                 match (min, max) {
@@ -336,118 +469,4 @@ impl fmt::Display for Tree {
             }
         }
     }
-}
-
-struct Compiler<'v> {
-    program: Vec<Instruction>,
-    loops: usize,
-    variable: &'v dyn Fn(&Ident) -> usize,
-}
-
-impl Compiler<'_> {
-    fn push(&mut self, instruction: Instruction) -> Result<usize, &'static str> {
-        if self.program.len() >= MAX_INSTRUCTIONS {
-            return Err("the pattern is too large: permute or repeat less");
-        }
-        self.program.push(instruction);
-        Ok(self.program.len() - 1)
-    }
-
-    fn tree(&mut self, tree: &Tree) -> Result<(), &'static str> {
-        match tree {
-            Tree::Variable(name) => {
-                let variable = (self.variable)(name);
-                self.push(Instruction::Row(variable))?;
-                Ok(())
-            }
-            Tree::Sequence(items) => items.iter().try_for_each(|item| self.tree(item)),
-            Tree::Alternation(items) => {
-                self.alternatives(items.len(), &mut |this, at| this.tree(&items[at]))
-            }
-            Tree::Permutation(items) => {
-                let orders = permutations(items.len())
-                    .ok_or("PERMUTE takes at most 6 parts: more have too many orders")?;
-                self.alternatives(orders.len(), &mut |this, at| {
-                    orders[at].iter().try_for_each(|i| this.tree(&items[*i]))
-                })
-            }
-            Tree::Repeat {
-                inner,
-                min,
-                max,
-                greedy,
-                ..
-            } => self.repeat(inner, *min, *max, *greedy),
-        }
-    }
-
-    /// One of several, the first preferred.
-    fn alternatives(
-        &mut self,
-        count: usize,
-        emit: &mut dyn FnMut(&mut Self, usize) -> Result<(), &'static str>,
-    ) -> Result<(), &'static str> {
-        let mut ends = Vec::new();
-        for at in 0..count {
-            if at + 1 == count {
-                emit(self, at)?;
-                break;
-            }
-            let fork = self.push(Instruction::Else(0))?;
-            emit(self, at)?;
-            ends.push(self.push(Instruction::Jump(0))?);
-            self.program[fork] = Instruction::Else(self.program.len());
-        }
-        for end in ends {
-            self.program[end] = Instruction::Jump(self.program.len());
-        }
-        Ok(())
-    }
-
-    fn repeat(
-        &mut self,
-        inner: &Tree,
-        min: u32,
-        max: Option<u32>,
-        greedy: bool,
-    ) -> Result<(), &'static str> {
-        if (min, max) == (1, Some(1)) {
-            return self.tree(inner);
-        }
-        let counter = self.loops;
-        self.loops += 1;
-        if self.loops > MAX_LOOPS {
-            return Err("the pattern has more than 64 quantifiers: use fewer");
-        }
-        self.push(Instruction::Enter(counter))?;
-        let head = self.push(Instruction::Jump(0))?;
-        self.tree(inner)?;
-        self.push(Instruction::Jump(head))?;
-        self.program[head] = Instruction::Repeat {
-            counter,
-            min,
-            max,
-            greedy,
-            exit: self.program.len(),
-        };
-        Ok(())
-    }
-}
-
-/// The orders of so many things, as the standard prefers them; `None` if there are too many.
-fn permutations(count: usize) -> Option<Vec<Vec<usize>>> {
-    if count > 6 {
-        return None;
-    }
-    let mut orders: Vec<Vec<usize>> = vec![Vec::new()];
-    for _ in 0..count {
-        orders = orders
-            .iter()
-            .flat_map(|order| {
-                let rest = (0..count).filter(|i| !order.contains(i));
-                rest.map(|i| order.iter().copied().chain([i]).collect())
-            })
-            .collect();
-    }
-    Some(orders)
 }
