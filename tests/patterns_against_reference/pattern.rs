@@ -12,6 +12,7 @@ pub(crate) struct Query {
     pub(crate) conditions: Vec<Condition>,
     pub(crate) measures: Vec<Operand>,
     pub(crate) skip: Skip,
+    pub(crate) given: Given,
     /// Milliseconds.
     pub(crate) within: Option<i64>,
     /// Variables with a name for all of them.
@@ -27,9 +28,44 @@ pub(crate) enum Order {
     Descending,
 }
 
+/// What is given of a match, and of what is none.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Given {
+    One,
+    OneOrTimeout,
+    All,
+    AllOfSome,
+    AllOrTimeout,
+}
+
+impl Given {
+    pub(crate) fn timeouts(self) -> bool {
+        matches!(self, Self::OneOrTimeout | Self::AllOrTimeout)
+    }
+
+    pub(crate) fn all_rows(self) -> bool {
+        matches!(self, Self::All | Self::AllOfSome | Self::AllOrTimeout)
+    }
+
+    const fn sql(self) -> &'static str {
+        match self {
+            Self::One => "ONE ROW PER MATCH",
+            Self::OneOrTimeout => "ONE ROW PER MATCH SHOW TIMEOUT MATCHES",
+            Self::All => "ALL ROWS PER MATCH SHOW EMPTY MATCHES",
+            Self::AllOfSome => "ALL ROWS PER MATCH OMIT EMPTY MATCHES",
+            Self::AllOrTimeout => "ALL ROWS PER MATCH SHOW TIMEOUT MATCHES",
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(crate) enum Node {
     Variable(usize),
+    /// Before the first row of a partition.
+    Start,
+    /// At the end: no row that meets the condition of the variable before WITHIN has passed.
+    Absent(usize),
+    Excluded(Box<Node>),
     Sequence(Vec<Node>),
     Either(Vec<Node>),
     Permute(Vec<Node>),
@@ -89,6 +125,8 @@ pub(crate) enum Operand {
     Aggregate(Aggregate, Vec<usize>),
     Classifier(Navigation),
     MatchNumber,
+    /// Over all rows of the match, and not up to the row that is given.
+    Final(Box<Operand>),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -100,13 +138,13 @@ pub(crate) enum Aggregate {
     Max,
 }
 
-/// A row: `back` before the one that is `skip` from the first or last of some variables; of all if there are none.
+/// A row: `on` behind or, if it is negative, before the one that is `skip` from the first or last of some variables; of all if there are none.
 #[derive(Clone, Debug)]
 pub(crate) struct Navigation {
     pub(crate) of: Vec<usize>,
     pub(crate) first: bool,
     pub(crate) skip: usize,
-    pub(crate) back: usize,
+    pub(crate) on: i64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -127,10 +165,28 @@ impl Query {
     pub(crate) fn random(random: &mut Random) -> Self {
         let variables = 1 + random.below(4);
         let mut pattern = Node::random(random, variables, 3);
-        if pattern.takes_none() {
-            // An empty match has no row to be given.
+        let absent = random.once_in(8).then(|| random.below(4));
+        if pattern.takes_none() && (absent.is_some() || random.once_in(2)) {
             pattern = Node::Sequence(vec![Node::Variable(random.below(variables)), pattern]);
         }
+        if random.once_in(12) {
+            pattern = Node::Sequence(vec![Node::Start, pattern]);
+        }
+        if let Some(absent) = absent {
+            pattern = Node::Sequence(vec![pattern, Node::Absent(absent)]);
+        }
+        let within =
+            (absent.is_some() || !random.once_in(3)).then(|| 1_000 * (1 + random.below(12) as i64));
+        let given = match random.below(6) {
+            0 if within.is_some() && absent.is_none() => Given::OneOrTimeout,
+            1 if within.is_some() && absent.is_none() => Given::AllOrTimeout,
+            2 => Given::All,
+            3 => Given::AllOfSome,
+            _ => Given::One,
+        };
+        let offsets = Offsets {
+            ahead: absent.is_none() && !given.timeouts() && random.once_in(5),
+        };
         let mut used = Vec::new();
         pattern.variables(&mut used);
         let subset = (random.once_in(3) && used.len() > 1).then(|| {
@@ -140,12 +196,22 @@ impl Query {
         });
         let mut conditions = vec![Condition::Any; 4];
         for variable in &used {
-            conditions[*variable] = Condition::random(random, &used, *variable, subset.as_ref());
+            let scope = Scope {
+                used: &used,
+                subset: subset.as_ref(),
+                offsets,
+            };
+            conditions[*variable] = Condition::random(random, scope, *variable);
         }
+        let scope = Scope {
+            used: &used,
+            subset: subset.as_ref(),
+            offsets,
+        };
         let measures = 1 + random.below(4);
         Self {
             measures: (0..measures)
-                .map(|_| Operand::measure(random, &used, subset.as_ref()))
+                .map(|_| Operand::measure(random, scope))
                 .collect(),
             skip: match random.below(5) {
                 0 | 1 => Skip::PastLastRow,
@@ -153,12 +219,29 @@ impl Query {
                 3 => Skip::ToFirst(used[random.below(used.len())]),
                 _ => Skip::ToLast(used[random.below(used.len())]),
             },
-            within: (!random.once_in(3)).then(|| 1_000 * (1 + random.below(12) as i64)),
+            given,
+            within,
             order: [Order::Arrival, Order::Ascending, Order::Descending][random.below(3)],
             pattern,
             conditions,
             subset,
         }
+    }
+
+    /// How many rows behind a row are read.
+    pub(crate) fn lookahead(&self) -> usize {
+        let conditions = self.conditions.iter().map(Condition::lookahead);
+        let measures = self.measures.iter().map(Operand::lookahead);
+        conditions.chain(measures).max().unwrap_or(0)
+    }
+
+    /// Whether matches are given in the order of their first rows: each decides where others begin, or its number.
+    pub(crate) fn is_ordered(&self) -> bool {
+        !matches!(self.skip, Skip::ToNextRow)
+            || self
+                .measures
+                .iter()
+                .any(|m| matches!(m, Operand::MatchNumber))
     }
 
     /// The query over `t (k, n, ts, v)`; its columns are `k` and the measures.
@@ -197,9 +280,10 @@ impl Query {
             format!(" DEFINE {}", defined.join(", "))
         };
         format!(
-            "SELECT * FROM t MATCH_RECOGNIZE (PARTITION BY k ORDER BY ts{order} MEASURES {} ONE ROW PER MATCH \
+            "SELECT * FROM t MATCH_RECOGNIZE (PARTITION BY k ORDER BY ts{order} MEASURES {} {} \
              AFTER MATCH SKIP {skip} PATTERN ({}){within}{subset}{define})",
             measures.join(", "),
+            self.given.sql(),
             self.pattern
         )
     }
@@ -247,6 +331,19 @@ impl Query {
                 navigation(at, format!("CLASSIFIER({of})"))
             }
             Operand::MatchNumber => "MATCH_NUMBER()".to_owned(),
+            Operand::Final(operand) => match &**operand {
+                // It stands right before LAST, and inside of PREV.
+                Operand::Value(at) | Operand::Number(at) => {
+                    let column = match **operand {
+                        Operand::Value(_) => "v",
+                        _ => "n",
+                    };
+                    let end = if at.first { "FIRST" } else { "LAST" };
+                    let column = self.qualified(&at.of, column);
+                    offset(at, format!("FINAL {end}({column}, {})", at.skip))
+                }
+                other => format!("FINAL {}", self.operand(other)),
+            },
         }
     }
 
@@ -272,10 +369,15 @@ fn navigation(at: &Navigation, mut text: String) -> String {
     } else if at.skip > 0 {
         text = format!("LAST({text}, {})", at.skip);
     }
-    if at.back > 0 {
-        text = format!("PREV({text}, {})", at.back);
+    offset(at, text)
+}
+
+fn offset(at: &Navigation, text: String) -> String {
+    match at.on {
+        0 => text,
+        on if on < 0 => format!("PREV({text}, {})", -on),
+        on => format!("NEXT({text}, {on})"),
     }
-    text
 }
 
 fn names(of: &[usize]) -> String {
@@ -297,6 +399,9 @@ impl Node {
             4 => {
                 let nodes = (0..2).map(|_| Self::random(random, variables, depth - 1));
                 Self::Either(nodes.collect())
+            }
+            5 if random.once_in(3) => {
+                Self::Excluded(Box::new(Self::random(random, variables, depth - 1)))
             }
             5 if random.once_in(2) => {
                 let count = 2 + random.below(2);
@@ -331,7 +436,8 @@ impl Node {
 
     fn give_way(&mut self, followed: bool) {
         match self {
-            Self::Variable(_) => {}
+            Self::Variable(_) | Self::Start | Self::Absent(_) => {}
+            Self::Excluded(node) => node.give_way(followed),
             Self::Sequence(nodes) => {
                 for at in 0..nodes.len() {
                     let behind = nodes[at + 1..].iter().any(|node| !node.takes_none());
@@ -355,6 +461,8 @@ impl Node {
     fn takes_none(&self) -> bool {
         match self {
             Self::Variable(_) => false,
+            Self::Start | Self::Absent(_) => true,
+            Self::Excluded(node) => node.takes_none(),
             Self::Sequence(nodes) | Self::Permute(nodes) => nodes.iter().all(Self::takes_none),
             Self::Either(nodes) => nodes.iter().any(Self::takes_none),
             Self::Repeat { node, min, .. } => *min == 0 || node.takes_none(),
@@ -363,8 +471,10 @@ impl Node {
 
     fn variables(&self, used: &mut Vec<usize>) {
         match self {
-            Self::Variable(variable) if used.contains(variable) => {}
-            Self::Variable(variable) => used.push(*variable),
+            Self::Start => {}
+            Self::Variable(variable) | Self::Absent(variable) if used.contains(variable) => {}
+            Self::Variable(variable) | Self::Absent(variable) => used.push(*variable),
+            Self::Excluded(node) => node.variables(used),
             Self::Sequence(nodes) | Self::Permute(nodes) | Self::Either(nodes) => {
                 nodes.iter().for_each(|node| node.variables(used));
             }
@@ -381,6 +491,9 @@ impl Display for Node {
         };
         match self {
             Self::Variable(variable) => f.write_str(name(*variable)),
+            Self::Start => f.write_str("^"),
+            Self::Absent(variable) => write!(f, "{{- X*? -}} [^{}]", name(*variable)),
+            Self::Excluded(node) => write!(f, "{{- {node} -}}"),
             Self::Sequence(nodes) => write!(f, "({})", list(nodes, " ")),
             Self::Either(nodes) => write!(f, "({})", list(nodes, " | ")),
             Self::Permute(nodes) => write!(f, "PERMUTE({})", list(nodes, ", ")),
@@ -409,22 +522,42 @@ impl Display for Node {
     }
 }
 
+/// What conditions and measures may name.
+#[derive(Clone, Copy)]
+struct Scope<'a> {
+    used: &'a [usize],
+    subset: Option<&'a Vec<usize>>,
+    offsets: Offsets,
+}
+
+/// Whether rows behind a row are read.
+#[derive(Clone, Copy)]
+struct Offsets {
+    ahead: bool,
+}
+
+impl Scope<'_> {
+    /// All variables, one, or the subset.
+    fn some(self, random: &mut Random) -> Vec<usize> {
+        match (random.below(3), self.subset) {
+            (0, _) => Vec::new(),
+            (1, Some(subset)) => subset.clone(),
+            _ => vec![self.used[random.below(self.used.len())]],
+        }
+    }
+}
+
 impl Condition {
-    fn random(
-        random: &mut Random,
-        used: &[usize],
-        own: usize,
-        subset: Option<&Vec<usize>>,
-    ) -> Self {
+    fn random(random: &mut Random, scope: Scope<'_>, own: usize) -> Self {
         match random.below(12) {
             0 => Self::Any,
-            1 => Self::IsNull(Operand::any(random, used, subset)),
+            1 => Self::IsNull(Operand::any(random, scope)),
             2 => {
-                let one = |random: &mut Random| Self::random(random, used, own, subset);
+                let one = |random: &mut Random| Self::random(random, scope, own);
                 Self::And(vec![one(random), one(random)])
             }
             3 => {
-                let one = |random: &mut Random| Self::random(random, used, own, subset);
+                let one = |random: &mut Random| Self::random(random, scope, own);
                 Self::Or(vec![one(random), one(random)])
             }
             // Mostly the row itself, as people write it.
@@ -433,15 +566,25 @@ impl Condition {
                     of: [vec![], vec![own]][random.below(2)].clone(),
                     first: false,
                     skip: 0,
-                    back: 0,
+                    on: 0,
                 });
-                let other = Operand::any(random, used, subset);
+                let other = Operand::any(random, scope);
                 Self::Compare(row, Comparison::random(random), other)
             }
             _ => {
-                let left = Operand::any(random, used, subset);
-                let right = Operand::any(random, used, subset);
+                let (left, right) = (Operand::any(random, scope), Operand::any(random, scope));
                 Self::Compare(left, Comparison::random(random), right)
+            }
+        }
+    }
+
+    fn lookahead(&self) -> usize {
+        match self {
+            Self::Any => 0,
+            Self::Compare(left, _, right) => left.lookahead().max(right.lookahead()),
+            Self::IsNull(operand) => operand.lookahead(),
+            Self::And(conditions) | Self::Or(conditions) => {
+                conditions.iter().map(Self::lookahead).max().unwrap_or(0)
             }
         }
     }
@@ -454,57 +597,70 @@ impl Comparison {
 }
 
 impl Operand {
-    fn any(random: &mut Random, used: &[usize], subset: Option<&Vec<usize>>) -> Self {
+    fn any(random: &mut Random, scope: Scope<'_>) -> Self {
         match random.below(6) {
             0 | 1 => Self::Constant(random.below(6) as i64),
-            2 => {
-                let aggregate = [
-                    Aggregate::Count,
-                    Aggregate::Count,
-                    Aggregate::Sum,
-                    Aggregate::Min,
-                    Aggregate::Max,
-                ][random.below(5)];
-                Self::Aggregate(aggregate, some(random, used, subset))
-            }
-            _ => Self::Value(Navigation::random(random, used, subset)),
+            2 => Self::aggregate(random, scope),
+            _ => Self::Value(Navigation::random(random, scope)),
         }
     }
 
-    fn measure(random: &mut Random, used: &[usize], subset: Option<&Vec<usize>>) -> Self {
-        match random.below(6) {
-            0 => Self::MatchNumber,
-            1 => Self::Classifier(Navigation::random(random, used, subset)),
-            2 | 3 => Self::Number(Navigation::random(random, used, subset)),
-            _ => Self::any(random, used, subset),
+    fn aggregate(random: &mut Random, scope: Scope<'_>) -> Self {
+        let aggregate = [
+            Aggregate::Count,
+            Aggregate::CountDistinct,
+            Aggregate::Sum,
+            Aggregate::Min,
+            Aggregate::Max,
+        ][random.below(5)];
+        Self::Aggregate(aggregate, scope.some(random))
+    }
+
+    fn measure(random: &mut Random, scope: Scope<'_>) -> Self {
+        let measure = match random.below(7) {
+            0 => return Self::MatchNumber,
+            1 => {
+                let mut at = Navigation::random(random, scope);
+                // There is no variable behind the match.
+                at.on = at.on.min(0);
+                return Self::Classifier(at);
+            }
+            2 | 3 => Self::Number(Navigation::random(random, scope)),
+            4 => Self::aggregate(random, scope),
+            _ => return Self::any(random, scope),
+        };
+        if random.once_in(3) {
+            Self::Final(Box::new(measure))
+        } else {
+            measure
+        }
+    }
+
+    fn lookahead(&self) -> usize {
+        match self {
+            Self::Value(at) | Self::Number(at) | Self::Classifier(at) => at.on.max(0) as usize,
+            Self::Final(operand) => operand.lookahead(),
+            Self::Constant(_) | Self::Aggregate(..) | Self::MatchNumber => 0,
         }
     }
 }
 
 impl Navigation {
-    fn random(random: &mut Random, used: &[usize], subset: Option<&Vec<usize>>) -> Self {
+    fn random(random: &mut Random, scope: Scope<'_>) -> Self {
+        let distance = random.below(3) as i64;
         Self {
-            of: some(random, used, subset),
+            of: scope.some(random),
             first: random.once_in(3),
             skip: if random.once_in(3) {
                 random.below(3)
             } else {
                 0
             },
-            back: if random.once_in(3) {
-                random.below(3)
-            } else {
-                0
+            on: match random.below(6) {
+                0 | 1 => -distance,
+                2 if scope.offsets.ahead => distance,
+                _ => 0,
             },
         }
-    }
-}
-
-/// All variables, one, or the subset.
-fn some(random: &mut Random, used: &[usize], subset: Option<&Vec<usize>>) -> Vec<usize> {
-    match (random.below(3), subset) {
-        (0, _) => Vec::new(),
-        (1, Some(subset)) => subset.clone(),
-        _ => vec![used[random.below(used.len())]],
     }
 }
