@@ -99,11 +99,12 @@ impl Matcher {
         key: &[Value],
         emit: &mut dyn Emit,
     ) {
-        if found.path.len() == 0 && self.plan.rows == (RowsPerMatch::All { empty: false }) {
-            return;
-        }
         if self.plan.is_numbered() {
             partition.matches += 1;
+        }
+        // It has a number all the same, as in the standard.
+        if found.path.len() == 0 && self.plan.rows == (RowsPerMatch::All { empty: false }) {
+            return;
         }
         let mut output = std::mem::take(&mut self.output);
         if let Err(failure) = self.measure(partition, found, key, &mut output, emit) {
