@@ -75,7 +75,7 @@ pub(super) struct Begun {
     pub(super) row: u64,
     pub(super) time: EventTime,
     /// The preferred first.
-    pub(super) partial: Vec<Partial>,
+    pub(super) partial: SmallVec<[Partial; 1]>,
     /// The best match so far; all partial ones that are left are preferred to it.
     pub(super) accepted: Option<Path>,
     /// How it ends; only as it does is it other than by a row.
@@ -102,7 +102,7 @@ pub(super) struct Partial {
 }
 
 /// The running aggregates of a partial match.
-pub(super) type Totals = SmallVec<[Accumulator; 1]>;
+pub(super) type Totals = Box<[Accumulator]>;
 
 impl Default for Partition {
     fn default() -> Self {
@@ -354,7 +354,7 @@ impl Begun {
         for partial in &self.partial {
             partial.path.encode(out);
             out.u64(partial.waits.len() as u64);
-            for wait in &partial.waits {
+            for wait in partial.waits.iter() {
                 out.u64(u64::from(wait.at));
                 for rounds in &wait.rounds {
                     out.u64(u64::from(*rounds));
@@ -384,13 +384,13 @@ impl Begun {
         let mut begun = Self {
             row,
             time,
-            partial: Vec::new(),
+            partial: SmallVec::new(),
             accepted,
             ending: Ending::Row,
         };
         for _ in 0..from.count("partial matches")? {
             let path = path(from)?;
-            let mut waits = Waits::new();
+            let mut waits: Vec<Wait> = Vec::new();
             for _ in 0..from.count("instructions")? {
                 let at = from.u64()?;
                 let instruction = usize::try_from(at).ok().and_then(|at| plan.program.get(at));
@@ -411,8 +411,8 @@ impl Begun {
             }
             begun.partial.push(Partial {
                 path,
-                totals: Totals::new(),
-                waits,
+                totals: Totals::default(),
+                waits: waits.into(),
             });
         }
         Ok(begun)

@@ -1,6 +1,7 @@
 //! Running a pattern's program between two rows: which rows it can take next, the preferred first.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use smallvec::{SmallVec, smallvec};
 
@@ -15,8 +16,8 @@ pub(super) struct Wait {
     pub(super) rounds: Rounds,
 }
 
-/// Where a partial match waits, the preferred place first.
-pub(super) type Waits = SmallVec<[Wait; 2]>;
+/// Where a partial match waits, the preferred place first. Shared: many wait at the same places.
+pub(super) type Waits = Arc<[Wait]>;
 
 /// The rounds of each loop.
 pub(super) type Rounds = SmallVec<[u32; 2]>;
@@ -50,9 +51,8 @@ impl Program {
         if let Some(known) = self.known.get(wait) {
             return known.clone();
         }
-        let mut waits = Waits::new();
         let next = wait.at as usize + 1;
-        let accepts = follow(&self.instructions, next, &wait.rounds, false, &mut waits);
+        let (waits, accepts) = follow(&self.instructions, next, &wait.rounds, false);
         if self.known.len() < MAX_KNOWN {
             self.known.insert(wait.clone(), (waits.clone(), accepts));
         }
@@ -69,14 +69,25 @@ struct Visit {
     begun: u64,
 }
 
-/// Adds where the program waits from `at` on, the preferred first; whether it accepts. What comes after accepting is not
+/// Where the program waits from `at` on, the preferred first, and whether it accepts. What comes after accepting is not
 /// preferred to it and left out. `at_start` says that no row of the partition has been looked at.
 pub(super) fn follow(
     program: &[Instruction],
     at: usize,
     rounds: &Rounds,
     at_start: bool,
-    waits: &mut Waits,
+) -> (Waits, bool) {
+    let mut waits: Vec<Wait> = Vec::new();
+    let accepts = visit(program, at, rounds, at_start, &mut waits);
+    (waits.into(), accepts)
+}
+
+fn visit(
+    program: &[Instruction],
+    at: usize,
+    rounds: &Rounds,
+    at_start: bool,
+    waits: &mut Vec<Wait>,
 ) -> bool {
     let mut seen: SmallVec<[Visit; 2]> = SmallVec::new();
     // The last is looked at first.
@@ -182,8 +193,8 @@ mod tests {
             Instruction::Jump(1),
             Instruction::Accept,
         ];
-        let mut waits = Waits::new();
-        assert!(follow(&program, 0, &smallvec![0], false, &mut waits));
+        let (waits, accepts) = follow(&program, 0, &smallvec![0], false);
+        assert!(accepts);
         assert_eq!(waits.len(), 1);
     }
 
@@ -197,21 +208,20 @@ mod tests {
             row(1),
             Instruction::Accept,
         ];
-        let mut waits = Waits::new();
-        assert!(!follow(&program, 0, &smallvec![], false, &mut waits));
+        let (waits, accepts) = follow(&program, 0, &smallvec![], false);
+        assert!(!accepts);
         assert_eq!(waits.len(), 2);
-        waits.clear();
-        assert!(follow(&program, 2, &smallvec![], false, &mut waits));
+        let (waits, accepts) = follow(&program, 2, &smallvec![], false);
+        assert!(accepts);
         assert!(waits.is_empty());
     }
 
     #[test]
     fn a_start_is_only_before_the_first_row() {
         let program = [Instruction::Start, row(0), Instruction::Accept];
-        let mut waits = Waits::new();
-        assert!(!follow(&program, 0, &smallvec![], false, &mut waits));
-        assert!(waits.is_empty());
-        follow(&program, 0, &smallvec![], true, &mut waits);
+        let (waits, accepts) = follow(&program, 0, &smallvec![], false);
+        assert!(waits.is_empty() && !accepts);
+        let (waits, _) = follow(&program, 0, &smallvec![], true);
         assert_eq!(waits.len(), 1);
     }
 }
