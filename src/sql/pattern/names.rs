@@ -6,7 +6,7 @@
 
 use compact_str::CompactString;
 use sqlparser::ast::{
-    Expr as Ast, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident,
+    Expr as Ast, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectNamePart,
 };
 
 use crate::expr::{Expr, ResolveError, Typed};
@@ -404,8 +404,20 @@ impl Converter<'_> {
                 ),
             ));
         }
+        let counted = rows_of(function).filter(|_| name.eq_ignore_ascii_case("COUNT"));
+        let of = match &counted {
+            None => None,
+            Some((variable, _)) => match known.variable(&variable.value) {
+                None => {
+                    let error = known.unknown(&variable.value);
+                    return Err(self.blame_names(std::slice::from_ref(variable), error));
+                }
+                found => found,
+            },
+        };
         known.within = Within::Aggregate;
-        known.of = None;
+        known.of = of;
+        let function = counted.as_ref().map_or(function, |(_, all)| all);
         let aggregate = aggregate::aggregate(self, name, function, ast);
         let known = self.pattern.as_mut().expect("asked for in a pattern");
         known.within = Within::Nothing;
@@ -429,6 +441,25 @@ impl Converter<'_> {
         let ast = Ast::CompoundIdentifier(names.to_vec());
         self.blame(&ast, error)
     }
+}
+
+/// `COUNT(A.*)`: its variable, and it as COUNT(*).
+fn rows_of(function: &Function) -> Option<(Ident, Function)> {
+    let FunctionArguments::List(list) = &function.args else {
+        return None;
+    };
+    let [FunctionArg::Unnamed(FunctionArgExpr::QualifiedWildcard(name))] = list.args.as_slice()
+    else {
+        return None;
+    };
+    let [ObjectNamePart::Identifier(variable)] = name.0.as_slice() else {
+        return None;
+    };
+    let mut all = function.clone();
+    if let FunctionArguments::List(list) = &mut all.args {
+        list.args = vec![FunctionArg::Unnamed(FunctionArgExpr::Wildcard)];
+    }
+    Some((variable.clone(), all))
 }
 
 /// The arguments that are values; all others make the call one of none.

@@ -15,17 +15,24 @@ use super::clause::{Clause, SkipTo, Written};
 use super::names::Names;
 
 impl Planner<'_> {
+    /// The position of a column that is named in PARTITION BY or ORDER BY.
     pub(super) fn column_of(
         &mut self,
         home: &Home<'_>,
         scope: &Scope,
-        name: &Ident,
+        names: &[Ident],
     ) -> Planned<usize> {
-        match scope.find(std::slice::from_ref(name)) {
-            Ok((position, _)) => Ok(position),
+        let at = names[0].span.start;
+        match scope.find(names) {
+            Ok((position, taken)) if taken == names.len() => Ok(position),
+            Ok(_) => {
+                let message = "a field of a ROW is no column";
+                let hint = "take it out in a query: FROM (SELECT …, r.field AS key FROM t) MATCH_RECOGNIZE (…";
+                Err(self.refuse(home, at, message, hint))
+            }
             Err(error) => {
                 let hint = error.hint.unwrap_or_default();
-                Err(self.refuse(home, name.span.start, error.message, hint))
+                Err(self.refuse(home, at, error.message, hint))
             }
         }
     }
@@ -44,11 +51,11 @@ impl Planner<'_> {
             return Err(self.refuse(home, clause.location, message, hint));
         };
         let time = self.column_of(home, scope, &first.column)?;
-        let at = first.column.span.start;
+        let at = first.column[0].span.start;
         if !scope.columns[time].column.rowtime {
             let message = format!(
                 "{} is not a time attribute, so rows cannot be ordered by it as they come",
-                first.column.value
+                first.column[first.column.len() - 1].value
             );
             return Err(self.refuse(home, at, message, hint));
         }
@@ -162,6 +169,15 @@ impl Planner<'_> {
                 return Err(self.refuse(home, name.span.start, message, hint));
             }
             if !variables.iter().any(|known| *known == name.value) {
+                let alike = |known: &&CompactString| known.eq_ignore_ascii_case(&name.value);
+                if let Some(known) = variables.iter().find(alike) {
+                    let message = format!(
+                        "PATTERN has {known}, and {} is another variable",
+                        name.value
+                    );
+                    let hint = format!("write {known} AS …");
+                    return Err(self.refuse(home, name.span.start, message, hint));
+                }
                 variables.push(name.value.as_str().into());
                 self.warnings.push(Diagnostic {
                     place: place(home.file, written.location),
