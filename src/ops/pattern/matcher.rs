@@ -17,7 +17,7 @@ use smallvec::{SmallVec, smallvec};
 use super::super::{Accumulator, Discard, Emit};
 use super::partition::{Begun, Ending, Partial, Partition, Totals};
 use super::path::{Path, Step};
-use super::program::{Rounds, Waits, follow};
+use super::program::{Program, Rounds, Waits, follow};
 use super::read::{Found, Place, key_text, time_text, update};
 use crate::plan::{
     Condition, End, Instruction, MAX_PARTIAL_MATCHES, MAX_PATTERN_BYTES, MAX_PATTERN_ROWS, Match,
@@ -40,6 +40,13 @@ pub(super) struct Matcher {
     ordered: bool,
     /// Whether rows of one match are to remember that the partition has begun.
     anchored: bool,
+    program: Program,
+    /// By variable: whether its condition reads only the row that is looked at and rows around it, and then whether that
+    /// one meets it, if that is known.
+    alone: Vec<bool>,
+    verdicts: Vec<Option<bool>>,
+    /// Keeps its memory for the next row.
+    scratch: Vec<Partial>,
     /// Why a condition could not be computed for the row that is looked at.
     failure: Option<String>,
     pub(super) slots: Row,
@@ -63,10 +70,17 @@ impl Matcher {
             let accepts = follow(&plan.program, 0, &rounds, at_start, &mut waits);
             (waits, accepts)
         };
+        let alone: Vec<bool> = (0..plan.variables.len())
+            .map(|variable| reads_one_row(&plan, variable))
+            .collect();
         Self {
             first: first(false),
             first_of_all: first(true),
-            independent: is_independent(&plan),
+            independent: alone.iter().all(|alone| *alone),
+            program: Program::new(plan.program.clone()),
+            verdicts: vec![None; alone.len()],
+            alone,
+            scratch: Vec::new(),
             ordered: plan.skip != Skip::ToNextRow || plan.is_numbered(),
             anchored: plan.is_anchored(),
             plan,
@@ -108,6 +122,7 @@ impl Matcher {
             return;
         };
         self.expire(partition, time, key, emit);
+        self.verdicts.fill(None);
         partition.next += 1;
         let mut all = std::mem::take(&mut partition.begun);
         for begun in &mut all {
@@ -179,8 +194,8 @@ impl Matcher {
     fn run_out(&self, begun: &mut Begun) {
         let mut partial = std::mem::take(&mut begun.partial).into_iter();
         let waits_for_nothing = |partial: &Partial| {
-            let absent = |at: u32| matches!(self.plan.program[at as usize], Instruction::Absent(_));
-            partial.waits.iter().any(|wait| absent(wait.at))
+            let absent = |wait| matches!(self.program.at(wait), Instruction::Absent(_));
+            partial.waits.iter().any(absent)
         };
         let preferred = partial
             .as_slice()
@@ -197,43 +212,58 @@ impl Matcher {
 
     /// Has what has begun look at a row.
     fn step(&mut self, begun: &mut Begun, partition: &Partition, number: u64) {
-        for mut partial in std::mem::take(&mut begun.partial) {
-            let mut ways = self
-                .ways(&mut partial, begun.row, partition, number)
-                .into_iter();
-            while let Some(way) = ways.next() {
-                let Way {
-                    step,
-                    totals,
-                    mut waits,
-                    accepts,
-                } = way;
-                if self.independent {
-                    let others = &begun.partial;
-                    waits.retain(|wait| !others.iter().any(|other| other.waits.contains(wait)));
-                }
-                let mut path = match ways.as_slice() {
-                    [] => std::mem::take(&mut partial.path),
-                    _ => partial.path.clone(),
-                };
-                if let Some(step) = step {
-                    path.push(step);
-                }
-                if accepts {
-                    begun.accepted = Some(path.clone());
-                }
-                if !waits.is_empty() {
-                    begun.partial.push(Partial {
-                        path,
-                        totals,
-                        waits,
-                    });
-                }
-                if accepts {
-                    return;
-                }
+        let mut before = std::mem::replace(&mut begun.partial, std::mem::take(&mut self.scratch));
+        for partial in before.drain(..) {
+            if self.go_on(begun, partial, partition, number) {
+                break;
             }
         }
+        self.scratch = before;
+    }
+
+    /// Has a partial match look at a row; whether that makes a match, to which none that follow are preferred.
+    fn go_on(
+        &mut self,
+        begun: &mut Begun,
+        mut partial: Partial,
+        partition: &Partition,
+        number: u64,
+    ) -> bool {
+        let ways = self.ways(&mut partial, begun.row, partition, number);
+        let mut ways = ways.into_iter();
+        while let Some(way) = ways.next() {
+            let Way {
+                step,
+                totals,
+                mut waits,
+                accepts,
+            } = way;
+            if self.independent {
+                let others = &begun.partial;
+                waits.retain(|wait| !others.iter().any(|other| other.waits.contains(wait)));
+            }
+            let mut path = match ways.as_slice() {
+                [] => std::mem::take(&mut partial.path),
+                _ => partial.path.clone(),
+            };
+            if let Some(step) = step {
+                path.push(step);
+            }
+            if accepts {
+                begun.accepted = Some(path.clone());
+            }
+            if !waits.is_empty() {
+                begun.partial.push(Partial {
+                    path,
+                    totals,
+                    waits,
+                });
+            }
+            if accepts {
+                return true;
+            }
+        }
+        false
     }
 
     /// How a partial match goes on, the preferred first. It no longer waits.
@@ -248,7 +278,7 @@ impl Matcher {
         // What the row would make of the partial match, by variable.
         let mut tested: SmallVec<[(usize, Option<Totals>); 4]> = SmallVec::new();
         for wait in std::mem::take(&mut partial.waits) {
-            let (variable, shown) = match self.plan.program[wait.at as usize] {
+            let (variable, shown) = match self.program.at(&wait) {
                 Instruction::Row { variable, shown } => (variable, Some(shown)),
                 Instruction::Absent(variable) => (variable, None),
                 _ => continue,
@@ -261,10 +291,7 @@ impl Matcher {
             });
             match (shown, &tested[at].1) {
                 (Some(shown), Some(totals)) => {
-                    let mut waits = Waits::new();
-                    let next = wait.at as usize + 1;
-                    let program = &self.plan.program;
-                    let accepts = follow(program, next, &wait.rounds, false, &mut waits);
+                    let (waits, accepts) = self.program.behind(&wait);
                     ways.push(Way {
                         step: Some(Step {
                             variable: variable as u32,
@@ -299,6 +326,9 @@ impl Matcher {
         partition: &Partition,
         number: u64,
     ) -> Option<Totals> {
+        if self.verdicts[variable] == Some(false) {
+            return None;
+        }
         let row = partition.row(number)?;
         let mut totals = partial.totals.clone();
         // Whether a row is given has no part in conditions.
@@ -307,14 +337,12 @@ impl Matcher {
             shown: true,
         });
         let length = partial.path.len();
-        let updated = update(
-            &self.plan.totals,
-            &mut totals,
-            variable,
-            &row.values,
-            length,
-        );
+        let (plan, values) = (&self.plan.totals, &row.values);
+        let updated = update(plan, &mut totals, variable, values, length);
         let tested = updated.and_then(|()| {
+            if self.verdicts[variable] == Some(true) {
+                return Ok(true);
+            }
             let condition = &self.plan.variables[variable].condition;
             let Some(Condition { slots, expr }) = condition else {
                 return Ok(true);
@@ -329,20 +357,25 @@ impl Matcher {
                 ended: EventTime::MIN,
             };
             place.read_all(&self.plan, slots, &mut self.slots)?;
-            expr.test(&self.slots, &super::CONTEXT)
-                .map_err(|e| e.to_string())
+            let met = expr.test(&self.slots, &super::CONTEXT);
+            met.map_err(|e| e.to_string())
         });
         partial.path.pop();
-        match tested {
-            Ok(true) => Some(totals),
-            Ok(false) => None,
+        let met = match tested {
+            Ok(met) => {
+                if self.alone[variable] {
+                    self.verdicts[variable] = Some(met);
+                }
+                met
+            }
             Err(failure) => {
                 let name = &self.plan.variables[variable].name;
                 self.failure
                     .get_or_insert_with(|| format!("{failure}, in the condition of {name}"));
-                None
+                false
             }
-        }
+        };
+        met.then_some(totals)
     }
 
     fn no_totals(&self) -> Totals {
@@ -537,13 +570,13 @@ impl Matcher {
     }
 }
 
-/// Whether no condition reads which rows were matched before: only the row itself, and rows around it.
-fn is_independent(plan: &Match) -> bool {
-    plan.variables.iter().enumerate().all(|(own, variable)| {
-        let slots = variable.condition.iter().flat_map(|c| &c.slots);
-        slots.into_iter().all(|slot| match slot {
-            Slot::Value { at, .. } => at.from == End::Last && at.skip == 0 && at.of.contains(own),
-            _ => false,
-        })
+/// Whether the condition of a variable reads only the row that is looked at and rows around it, not which were matched
+/// before.
+fn reads_one_row(plan: &Match, variable: usize) -> bool {
+    let condition = plan.variables[variable].condition.as_ref();
+    let mut slots = condition.iter().flat_map(|condition| &condition.slots);
+    slots.all(|slot| match slot {
+        Slot::Value { at, .. } => at.from == End::Last && at.skip == 0 && at.of.contains(variable),
+        _ => false,
     })
 }

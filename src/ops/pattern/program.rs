@@ -1,11 +1,13 @@
 //! Running a pattern's program between two rows: which rows it can take next, the preferred first.
 
+use std::collections::BTreeMap;
+
 use smallvec::{SmallVec, smallvec};
 
 use crate::plan::Instruction;
 
 /// Where a program waits for a row.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Wait {
     /// The instruction that looks at it.
     pub(super) at: u32,
@@ -18,6 +20,45 @@ pub(super) type Waits = SmallVec<[Wait; 2]>;
 
 /// The rounds of each loop.
 pub(super) type Rounds = SmallVec<[u32; 2]>;
+
+/// A program that remembers where its ways have led.
+#[derive(Debug)]
+pub(super) struct Program {
+    instructions: Vec<Instruction>,
+    /// By the place where a row was taken: where it waits then, and whether it accepts. At most [`MAX_KNOWN`] places.
+    known: BTreeMap<Wait, (Waits, bool)>,
+}
+
+/// How many places a program remembers; further ones are followed anew each time.
+const MAX_KNOWN: usize = 1_000;
+
+impl Program {
+    pub(super) fn new(instructions: Vec<Instruction>) -> Self {
+        Self {
+            instructions,
+            known: BTreeMap::new(),
+        }
+    }
+
+    /// The instruction that waits at a place.
+    pub(super) fn at(&self, wait: &Wait) -> Instruction {
+        self.instructions[wait.at as usize]
+    }
+
+    /// Where the program waits once a row has been taken at a place, and whether it accepts.
+    pub(super) fn behind(&mut self, wait: &Wait) -> (Waits, bool) {
+        if let Some(known) = self.known.get(wait) {
+            return known.clone();
+        }
+        let mut waits = Waits::new();
+        let next = wait.at as usize + 1;
+        let accepts = follow(&self.instructions, next, &wait.rounds, false, &mut waits);
+        if self.known.len() < MAX_KNOWN {
+            self.known.insert(wait.clone(), (waits.clone(), accepts));
+        }
+        (waits, accepts)
+    }
+}
 
 /// A place in the program between two rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
