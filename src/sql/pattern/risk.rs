@@ -17,6 +17,9 @@ use super::tree::Tree;
 const ROW_BYTES: usize = 72;
 const VALUE_BYTES: usize = 24;
 
+/// Rows that a pattern may hold for each key for ever without a warning.
+const FEW_ROWS: u64 = 16;
+
 /// Warnings, each with what to do.
 pub(super) fn of(pattern: &Match, tree: &Tree, skips: bool) -> Vec<(String, String)> {
     let mut found = Vec::new();
@@ -27,7 +30,8 @@ pub(super) fn of(pattern: &Match, tree: &Tree, skips: bool) -> Vec<(String, Stri
             "write AFTER MATCH SKIP PAST LAST ROW, or SKIP TO NEXT ROW for overlapping matches",
         );
     }
-    if pattern.within.is_none() {
+    let most = tree.length().1;
+    if pattern.within.is_none() && most.is_none_or(|rows| rows > FEW_ROWS) {
         let row = ROW_BYTES + VALUE_BYTES * pattern.kept.len();
         let bytes = (row * MAX_PATTERN_ROWS).min(MAX_PATTERN_BYTES);
         warn(
