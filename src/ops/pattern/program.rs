@@ -1,6 +1,5 @@
 //! Running a pattern's program between two rows: which rows it can take next, the preferred first.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use smallvec::{SmallVec, smallvec};
@@ -8,7 +7,7 @@ use smallvec::{SmallVec, smallvec};
 use crate::plan::Instruction;
 
 /// Where a program waits for a row.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Wait {
     /// The instruction that looks at it.
     pub(super) at: u32,
@@ -26,18 +25,19 @@ pub(super) type Rounds = SmallVec<[u32; 2]>;
 #[derive(Debug)]
 pub(super) struct Program {
     instructions: Vec<Instruction>,
-    /// By the place where a row was taken: where it waits then, and whether it accepts. At most [`MAX_KNOWN`] places.
-    known: BTreeMap<Wait, (Waits, bool)>,
+    /// By the instruction that took a row, and the rounds then: where it waits behind it, and whether it accepts. At most
+    /// [`MAX_KNOWN`] for each.
+    known: Vec<Vec<(Rounds, Waits, bool)>>,
 }
 
-/// How many places a program remembers; further ones are followed anew each time.
-const MAX_KNOWN: usize = 1_000;
+/// How many ways from one instruction a program remembers; further ones are followed anew each time.
+const MAX_KNOWN: usize = 8;
 
 impl Program {
     pub(super) fn new(instructions: Vec<Instruction>) -> Self {
         Self {
+            known: vec![Vec::new(); instructions.len()],
             instructions,
-            known: BTreeMap::new(),
         }
     }
 
@@ -48,13 +48,15 @@ impl Program {
 
     /// Where the program waits once a row has been taken at a place, and whether it accepts.
     pub(super) fn behind(&mut self, wait: &Wait) -> (Waits, bool) {
-        if let Some(known) = self.known.get(wait) {
-            return known.clone();
+        let at = wait.at as usize;
+        let known = &mut self.known[at];
+        if let Some((_, waits, accepts)) = known.iter().find(|(rounds, ..)| *rounds == wait.rounds)
+        {
+            return (Waits::clone(waits), *accepts);
         }
-        let next = wait.at as usize + 1;
-        let (waits, accepts) = follow(&self.instructions, next, &wait.rounds, false);
-        if self.known.len() < MAX_KNOWN {
-            self.known.insert(wait.clone(), (waits.clone(), accepts));
+        let (waits, accepts) = follow(&self.instructions, at + 1, &wait.rounds, false);
+        if known.len() < MAX_KNOWN {
+            known.push((wait.rounds.clone(), Waits::clone(&waits), accepts));
         }
         (waits, accepts)
     }
