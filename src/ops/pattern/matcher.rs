@@ -40,7 +40,7 @@ pub(super) struct Matcher {
     independent: bool,
     /// Whether a match decides where others begin, or is numbered.
     ordered: bool,
-    /// Whether rows of one match are to remember that the partition has begun.
+    /// Whether the first row of a partition is another than the rest, and so to be remembered.
     anchored: bool,
     program: Program,
     /// By variable: whether its condition reads only the row that is looked at and rows around it, and then whether that

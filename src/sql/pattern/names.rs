@@ -22,6 +22,8 @@ use super::clause::FINAL;
 pub(in super::super) struct Names {
     /// Variables and subsets.
     pub(super) variables: Vec<(CompactString, Variables)>,
+    /// Variables that no row of a match has, for they stand in no pattern or only in `[^B]`, and which of the two it is.
+    pub(super) rowless: Vec<(CompactString, Rowless)>,
     /// The input columns that are kept of a row.
     pub(super) kept: Vec<usize>,
     /// The variable whose condition is read; none in MEASURES.
@@ -44,6 +46,15 @@ pub(in super::super) struct Names {
     within: Within,
     /// The variable of the columns inside of it.
     of: Option<Variables>,
+}
+
+/// Why no row of a match has a variable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rowless {
+    /// PATTERN does not have it.
+    Unused,
+    /// It stays away.
+    Absent,
 }
 
 /// What a column stands inside of.
@@ -71,18 +82,37 @@ impl Names {
         })
     }
 
-    /// The variable or subset of this name.
+    /// The variable or subset of this name, if a row can have it.
     pub(super) fn variable(&self, name: &str) -> Option<Variables> {
         let mut known = self.variables.iter();
         let found = known.clone().find(|(known, _)| known == name);
-        found
-            .or_else(|| known.find(|(known, _)| known.eq_ignore_ascii_case(name)))
-            .map(|(_, variables)| *variables)
+        let found = found.or_else(|| known.find(|(known, _)| known.eq_ignore_ascii_case(name)));
+        let (name, variables) = found?;
+        let own = self
+            .candidate
+            .is_some_and(|own| self.variables[own].0 == *name);
+        (own || self.rowless(name).is_none()).then_some(*variables)
+    }
+
+    fn rowless(&self, name: &str) -> Option<Rowless> {
+        let found = self.rowless.iter().find(|(known, _)| known == name);
+        found.map(|(_, why)| *why)
     }
 
     /// The error that a variable is not known.
     pub(super) fn unknown(&self, name: &str) -> ResolveError {
-        let names = || self.variables.iter().map(|(name, _)| name.as_str());
+        if self.rowless(name) == Some(Rowless::Absent) {
+            return ResolveError::hinted(
+                format!("{name} has no rows to be read: [^{name}] says that none comes"),
+                "read a variable that stands before it",
+            );
+        }
+        let with_rows = self.variables.iter().map(|(name, _)| name.as_str());
+        let names = || {
+            with_rows
+                .clone()
+                .filter(|name| self.rowless(name).is_none())
+        };
         let hint = nearest(name, names()).map_or_else(
             || {
                 format!(

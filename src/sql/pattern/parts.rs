@@ -12,7 +12,7 @@ use super::super::lex::place;
 use super::super::planner::{Home, Planned, Planner};
 use super::super::scope::Scope;
 use super::clause::{Clause, SkipTo, Written};
-use super::names::Names;
+use super::names::{Names, Rowless};
 
 impl Planner<'_> {
     /// The position of a column that is named in PARTITION BY or ORDER BY.
@@ -160,7 +160,6 @@ impl Planner<'_> {
                 variables.push(name.value.as_str().into());
             }
         });
-        let in_pattern = variables.len();
         for (i, (name, written)) in clause.definitions.iter().enumerate() {
             let mut before = clause.definitions[..i].iter();
             if before.any(|(known, _)| known.value == name.value) {
@@ -179,6 +178,9 @@ impl Planner<'_> {
                     return Err(self.refuse(home, name.span.start, message, hint));
                 }
                 variables.push(name.value.as_str().into());
+                names
+                    .rowless
+                    .push((name.value.as_str().into(), Rowless::Unused));
                 self.warnings.push(Diagnostic {
                     place: place(home.file, written.location),
                     message: format!("{} is defined, and PATTERN does not have it", name.value),
@@ -194,6 +196,18 @@ impl Planner<'_> {
         names.variables = sets
             .map(|(at, name)| (name.clone(), Variables::one(at)))
             .collect();
+        if let Some((_, absent)) = clause.tree.absence() {
+            let mut times = 0;
+            let same = |name: &Ident| usize::from(name.value == absent.value);
+            clause
+                .tree
+                .for_each_variable(&mut |name| times += same(name));
+            if times == 1 {
+                names
+                    .rowless
+                    .push((absent.value.as_str().into(), Rowless::Absent));
+            }
+        }
         for (name, members) in &clause.subsets {
             if names
                 .variables
@@ -206,15 +220,13 @@ impl Planner<'_> {
             }
             let mut union: Option<Variables> = None;
             for member in members {
-                let known = names.variables[..in_pattern]
-                    .iter()
-                    .find(|(known, _)| *known == member.value);
-                let Some((_, one)) = known else {
+                let variable = variables.iter().any(|known| *known == member.value);
+                let Some(one) = names.variable(&member.value).filter(|_| variable) else {
                     let error = names.unknown(&member.value);
                     let hint = error.hint.unwrap_or_default();
                     return Err(self.refuse(home, member.span.start, error.message, hint));
                 };
-                union = Some(union.map_or(*one, |union| union.and(*one)));
+                union = Some(union.map_or(one, |union| union.and(one)));
             }
             let union = union.expect("a list of names is not empty");
             names.variables.push((name.value.as_str().into(), union));
