@@ -35,7 +35,7 @@ impl Run {
 
 fn plan(clause: &str) -> Arc<Plan> {
     let table = "CREATE TABLE t (k STRING, s BIGINT, v INT, pad STRING, ts AS TO_TIMESTAMP_LTZ(s, 0), WATERMARK FOR ts AS \
-                 ts) WITH ('connector' = 'filesystem', 'path' = 't')";
+                 CASE WHEN v < 1000000 THEN ts END) WITH ('connector' = 'filesystem', 'path' = 't')";
     let view = format!(
         "CREATE VIEW found AS SELECT * FROM t MATCH_RECOGNIZE (PARTITION BY k ORDER BY ts {clause})"
     );
@@ -120,6 +120,25 @@ fn rows_beyond_the_bytes_of_a_key_are_given_up() {
     let sealed = run.seal();
     assert_eq!(sealed.local.len(), 1);
     assert!(sealed.local[0].line.contains("\"pad\":\"x\""));
+}
+
+#[test]
+fn rows_that_wait_for_the_watermark_are_bounded() {
+    let mut run = Run::new(
+        "MEASURES A.v AS a, B.v AS b AFTER MATCH SKIP PAST LAST ROW PATTERN (A B) WITHIN INTERVAL '1' DAY DEFINE A AS pad > ''",
+    );
+    let pad = "p".repeat(1_000_000);
+    // These rows do not move the watermark.
+    for _ in 0..6 {
+        run.row(20, 1_000_000, &pad);
+    }
+    let text = discarded(&run.seal());
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(text.contains("key 'x' has 5 rows of 50"), "{text}");
+    assert!(text.contains("that wait for the watermark"), "{text}");
+    // They are there when the watermark comes.
+    run.row(30, 1, "");
+    assert_eq!(run.seal().local.len(), 2);
 }
 
 #[test]

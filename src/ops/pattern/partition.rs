@@ -42,7 +42,9 @@ pub(super) struct Partition {
     pub(super) started: bool,
     /// The time for which the key is listed.
     pub(super) armed: Option<EventTime>,
-    /// Bytes of memory of all rows, about.
+    /// Bytes of memory of the rows that wait, about.
+    pub(super) waiting_bytes: usize,
+    /// Bytes of memory of `rows`, about.
     pub(super) row_bytes: usize,
     /// What has been written of it.
     written: Written,
@@ -117,6 +119,7 @@ impl Default for Partition {
             matches: 0,
             started: false,
             armed: None,
+            waiting_bytes: 0,
             row_bytes: 0,
             written: Written::default(),
         }
@@ -130,14 +133,18 @@ impl Partition {
             let times = other.time.cmp(&row.time);
             times.then_with(|| ordered(order, &other.values, &row.values)) != Ordering::Greater
         });
-        self.row_bytes += row.bytes();
+        self.waiting_bytes += row.bytes();
         self.waiting.insert(place, row);
     }
 
     /// Takes the rows that wait up to a time.
     pub(super) fn take(&mut self, up_to: EventTime) {
         let due = self.waiting.partition_point(|row| row.time <= up_to);
-        self.rows.extend(self.waiting.drain(..due));
+        for row in self.waiting.drain(..due) {
+            self.waiting_bytes -= row.bytes();
+            self.row_bytes += row.bytes();
+            self.rows.push_back(row);
+        }
         self.taken = self.taken.max(up_to);
     }
 
@@ -240,12 +247,8 @@ impl Partition {
         for _ in 0..from.count("rows")? {
             self.rows.push_back(HeldRow::decode(from, plan)?);
         }
-        self.row_bytes = self
-            .waiting
-            .iter()
-            .chain(&self.rows)
-            .map(HeldRow::bytes)
-            .sum();
+        self.waiting_bytes = self.waiting.iter().map(HeldRow::bytes).sum();
+        self.row_bytes = self.rows.iter().map(HeldRow::bytes).sum();
         self.next = from.u64()?;
         if !(self.base..=self.end()).contains(&self.next) {
             return Err(invalid());
