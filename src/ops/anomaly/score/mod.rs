@@ -32,6 +32,9 @@ pub(super) use tail::Tail;
 /// Events before the first score.
 pub(super) const WARM_UP: u32 = 150;
 
+/// Events are counted up to here: far beyond what any rate depends on.
+const MOST_COUNTED: u32 = 60_000;
+
 /// Events before what was never seen counts.
 const RANGE_WARM_UP: u32 = 75;
 
@@ -39,7 +42,11 @@ const RANGE_WARM_UP: u32 = 75;
 const LEVEL_RATES: [f64; 5] = [0.2, 0.04, 0.008, 0.0016, 0.000_32];
 
 /// The time scales of the spread.
-const SPREAD_RATES: [f64; 3] = [1.0 / 8.0, 1.0 / 32.0, 1.0 / 512.0];
+const SPREAD_RATES: [f64; 4] = [1.0 / 8.0, 1.0 / 32.0, 1.0 / 128.0, 1.0 / 512.0];
+
+/// What an excess of the spread counts for at most: its logarithm has a light tail, and a fall that lasts must not be
+/// learnt before it is found.
+const SPREAD_EXCESS: f64 = 4.0;
 
 /// What each statistic's score counts for beyond 1, which is what one of ten events has.
 const WEIGHT: f64 = 0.7;
@@ -47,13 +54,28 @@ const WEIGHT: f64 = 0.7;
 /// The farthest a value can be from the first one.
 const FARTHEST: f64 = 1e18;
 
+/// What the sum counts for without the sequence: fewer add up to the same return period.
+const LEAN_SHARE: f64 = 1.08;
+
+/// What counts for how rare a sum is on this stream; the rest is for the sum itself.
+const OWN_PAST: f64 = 0.4;
+
 /// The sum of all channels, and the score that stands for it: straight lines between, and on beyond. Measured as the
 /// return period of alarms on the worst of the synthetic streams.
-const RETURN_PERIOD: [(f64, f64); 3] = [(0.0, 0.0), (3.0, 2.46), (4.0, 2.78)];
+const RETURN_PERIOD: [(f64, f64); 5] = [
+    (0.0, 0.0),
+    (3.6, 2.55),
+    (6.1, 3.2),
+    (8.3, 3.75),
+    (11.4, 4.2),
+];
 
-/// A gap is strange from so many times the longest before it and the mean.
-const GAP_OVER_LONGEST: f64 = 3.0;
-const GAP_OVER_MEAN: f64 = 10.0;
+/// The score of what is just beyond the range, and of a gap that is just strange.
+const RANGE_SCORE: f64 = 4.0;
+const GAP_SCORE: f64 = 12.0;
+
+/// A gap is strange from so many times the longest before it.
+const GAP_OVER_LONGEST: f64 = 8.0;
 
 /// What has spoken loudest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,12 +133,11 @@ pub(super) struct Score {
     level: [f32; 5],
     level_tails: [Tail; 4],
     season: Season,
-    spread: [f32; 3],
-    spread_tails: [Tail; 2],
+    spread: [f32; 4],
+    spread_tails: [Tail; 3],
     range: [f32; 2],
-    /// The time of the last event, and the mean and the longest gap in microseconds.
+    /// The time of the last event, and the longest gap, in microseconds.
     last: i64,
-    gap: f32,
     longest_gap: f32,
     /// How rare a sum of all channels is.
     total: Tail,
@@ -133,11 +154,10 @@ impl Score {
             level: [0.0; 5],
             level_tails: [Tail::default(); 4],
             season: Season::new(),
-            spread: [0.0; 3],
-            spread_tails: [Tail::default(); 2],
+            spread: [0.0; 4],
+            spread_tails: [Tail::default(); 3],
             range: [0.0; 2],
             last: 0,
-            gap: 0.0,
             longest_gap: 0.0,
             total: Tail::default(),
             sequence: (!options.lean).then(|| Box::new((Sequence::new(), Tail::default()))),
@@ -155,7 +175,7 @@ impl Score {
         if self.count == 0 {
             self.origin = value;
         }
-        self.count = self.count.saturating_add(1);
+        self.count = (self.count + 1).min(MOST_COUNTED);
         let x = (value - self.origin).clamp(-FARTHEST, FARTHEST);
         let hour = season::hour_of(clock);
         let expected = self.origin + self.expect(time, hour);
@@ -167,13 +187,18 @@ impl Score {
             (Channel::Sequence, self.sequence(x, hour)),
             (Channel::Gap, self.gap(time)),
         ];
-        let sum: f64 = said.iter().map(|(_, weight)| weight).sum();
+        let share = if self.sequence.is_some() {
+            1.0
+        } else {
+            LEAN_SHARE
+        };
+        let sum = share * said.iter().map(|(_, weight)| weight).sum::<f64>();
         let rare = self.total.score(sum, self.count);
         self.total.learn(sum, self.count);
         let loudest = said.into_iter().max_by(|a, b| a.1.total_cmp(&b.1));
         let warm = self.count > WARM_UP;
         let score = if warm {
-            score_of(f64::midpoint(sum, rare))
+            score_of(sum + OWN_PAST * (rare - sum))
         } else {
             0.0
         };
@@ -196,7 +221,7 @@ impl Score {
     /// What the next value should be: that of its hour where the hour knows better than the last values.
     fn expect(&self, time: i64, hour: usize) -> f64 {
         match self.season.expected(time, hour) {
-            Some((expected, off)) if off < f64::from(self.spread[2]) => expected,
+            Some((expected, off)) if off < f64::from(self.spread[3]) => expected,
             _ => f64::from(self.level[0]),
         }
     }
@@ -213,13 +238,18 @@ impl Score {
             let mean = f64::from(self.spread[i]);
             self.spread[i] = (mean + self.rate(rate) * (off - mean)) as f32;
         }
-        let slow = f64::from(self.spread[2]);
+        let slow = f64::from(self.spread[3]);
         let mut said = 0.0;
         for (tail, fast) in self.spread_tails.iter_mut().zip(self.spread) {
             let below = f64::from(fast) + 0.02 * slow;
-            let fall = if below > 0.0 { slow / below } else { 0.0 };
+            // As a logarithm: a fall is found before its tail has learnt it.
+            let fall = if below > 0.0 {
+                (slow / below).ln().max(0.0)
+            } else {
+                0.0
+            };
             said += weight(tail.score(fall, self.count));
-            tail.learn(fall, self.count);
+            tail.learn_at_most(SPREAD_EXCESS, fall, self.count);
         }
         said
     }
@@ -258,7 +288,7 @@ impl Score {
         let width = high - low;
         let beyond = (x - high).max(low - x);
         if width > 0.0 && self.count > RANGE_WARM_UP {
-            unseen(beyond / width / 0.1)
+            unseen(RANGE_SCORE, beyond / width / 0.1)
         } else {
             0.0
         }
@@ -282,12 +312,10 @@ impl Score {
             return 0.0;
         }
         let gap = time.saturating_sub(last).max(0) as f64;
-        let (mean, longest) = (f64::from(self.gap), f64::from(self.longest_gap));
-        self.gap = (mean + self.rate(LEVEL_RATES[2]) * (gap - mean)) as f32;
-        self.longest_gap = longest.max(gap) as f32;
-        let usual = (GAP_OVER_LONGEST * longest).max(GAP_OVER_MEAN * mean);
+        let usual = GAP_OVER_LONGEST * f64::from(self.longest_gap);
+        self.longest_gap = self.longest_gap.max(gap as f32);
         if usual > 0.0 && self.count > RANGE_WARM_UP {
-            unseen(gap / usual)
+            unseen(GAP_SCORE, gap / usual)
         } else {
             0.0
         }
@@ -304,7 +332,6 @@ impl Score {
         self.spread_tails.iter().for_each(|tail| tail.encode(out));
         self.range.iter().for_each(|end| out.f32(*end));
         out.i64(self.last);
-        out.f32(self.gap);
         out.f32(self.longest_gap);
         self.total.encode(out);
         if let Some(sequence) = &self.sequence {
@@ -318,8 +345,8 @@ impl Score {
         from: &mut Decoder<'_>,
     ) -> Result<Self, StateError> {
         let mut read = Self::new(options);
-        read.count = count(from)?;
-        read.quiet = count(from)?;
+        read.count = count(from, MOST_COUNTED)?;
+        read.quiet = count(from, options.quiet)?;
         read.origin = from.f64()?;
         for mean in &mut read.level {
             *mean = from.f32()?;
@@ -338,7 +365,6 @@ impl Score {
             *end = from.f32()?;
         }
         read.last = from.i64()?;
-        read.gap = from.f32()?;
         read.longest_gap = from.f32()?;
         read.total = Tail::decode(from)?;
         if read.sequence.is_some() {
@@ -354,9 +380,9 @@ fn weight(score: f64) -> f64 {
 }
 
 /// What counts for something never seen, `times` beyond what makes it strange.
-fn unseen(times: f64) -> f64 {
+fn unseen(base: f64, times: f64) -> f64 {
     if times > 1.0 {
-        weight((4.0 + 4.0 * times.ln()).min(20.0))
+        weight((base + 4.0 * times.ln()).min(20.0))
     } else {
         0.0
     }
@@ -364,36 +390,41 @@ fn unseen(times: f64) -> f64 {
 
 /// The score of a sum.
 fn score_of(sum: f64) -> f64 {
-    let [start, .., end] = RETURN_PERIOD;
-    let (a, b) = match RETURN_PERIOD.iter().position(|(to, _)| sum < *to) {
-        Some(at) if at > 0 => (RETURN_PERIOD[at - 1], RETURN_PERIOD[at]),
-        Some(_) => (start, RETURN_PERIOD[1]),
-        None => (RETURN_PERIOD[1], end),
-    };
-    a.1 + (sum - a.0) * (b.1 - a.1) / (b.0 - a.0)
+    let beyond = RETURN_PERIOD.len() - 1;
+    let next = RETURN_PERIOD.iter().position(|(to, _)| sum < *to);
+    let next = next.unwrap_or(beyond).max(1);
+    let ((from, low), (to, high)) = (RETURN_PERIOD[next - 1], RETURN_PERIOD[next]);
+    low + (sum - from) * (high - low) / (to - from)
 }
 
 /// A number of events.
-fn count(from: &mut Decoder<'_>) -> Result<u32, StateError> {
-    u32::try_from(from.u64()?).map_err(|_| StateError::Invalid { what: "count" })
+fn count(from: &mut Decoder<'_>, most: u32) -> Result<u32, StateError> {
+    u32::try_from(from.u64()?)
+        .ok()
+        .filter(|count| *count <= most)
+        .ok_or(StateError::Invalid { what: "count" })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// The size after so many events that no count grows any more.
     fn bytes(lean: bool) -> usize {
         let options = ScoreOptions {
             lean,
             ..ScoreOptions::default()
         };
         let mut score = Score::new(&options);
-        // Counts as large as they get, so that varints are as long as they get.
-        score.count = u32::MAX;
-        score.season.take(1.0, i64::MAX, 3, &mut |_| {});
-        score.last = i64::MAX;
+        for i in 0..100_000_i64 {
+            let time = 1_900_000_000_000_000 + i * 300_000_000;
+            let value = (i * i % 1_009) as f64 + (i % 7_919) as f64;
+            score.take(&options, value, time, time);
+        }
         let mut out = Encoder::new();
         score.encode(&mut out);
+        let mut from = Decoder::new(out.as_slice());
+        assert_eq!(Score::decode(&options, &mut from), Ok(score));
         out.len()
     }
 

@@ -6,7 +6,7 @@
 //! exceeds the value: 3 means once in a thousand.
 //!
 //! Invariants: a value is scored before it is learnt. A constant statistic has no exceedance. One value moves the model
-//! by a bounded amount: means take it as at most 24 times the mean, exceedances as at most 16 times theirs.
+//! by a bounded amount: means take it as at most 24 times the mean, exceedances as at most 16 times theirs, or less.
 //!
 //! Deliberately absent: the number of values, which the owner has for all its tails together.
 
@@ -26,6 +26,12 @@ const MOST: f64 = 50.0;
 
 /// The score of a value that no finite tail of the fitted shape reaches.
 const BEYOND_THE_END: f64 = 20.0;
+
+/// What an excess counts for at most, in mean ones.
+const MOST_EXCESS: f64 = 16.0;
+
+/// Exceedances beyond which each counts the same.
+const COUNTED: u16 = 500;
 
 /// The score of a value unlike all before it, where none ever exceeded the threshold.
 const FIRST_OF_ITS_KIND: f64 = 2.0;
@@ -79,6 +85,11 @@ impl Tail {
 
     /// Learns a value, the `count`th.
     pub(in super::super) fn learn(&mut self, value: f64, count: u32) {
+        self.learn_at_most(MOST_EXCESS, value, count);
+    }
+
+    /// Learns a value, of which an excess counts as at most so many times the mean one.
+    pub(super) fn learn_at_most(&mut self, most: f64, value: f64, count: u32) {
         let rate = RATE.max(1.0 / f64::from(count));
         let mut mean = f64::from(self.mean);
         let taken = if mean > 0.0 {
@@ -91,7 +102,7 @@ impl Tail {
         let step = mean * (3.0 * rate).min(0.5);
         let threshold = f64::from(self.threshold);
         let moved = if value > threshold {
-            self.learn_excess(value - threshold);
+            self.learn_excess(most, value - threshold);
             threshold + step * (1.0 - EXCEEDING)
         } else {
             threshold - step * EXCEEDING
@@ -99,12 +110,12 @@ impl Tail {
         self.threshold = moved.max(0.0) as f32;
     }
 
-    fn learn_excess(&mut self, excess: f64) {
-        self.exceeded = self.exceeded.saturating_add(1);
+    fn learn_excess(&mut self, most: f64, excess: f64) {
+        self.exceeded = (self.exceeded + 1).min(COUNTED);
         let rate = (RATE / EXCEEDING).max(1.0 / f64::from(self.exceeded));
         let (mean, squared) = (f64::from(self.excess), f64::from(self.excess_squared));
         let taken = if self.exceeded > 10 {
-            excess.min(16.0 * mean)
+            excess.min(most * mean)
         } else {
             excess
         };
@@ -127,7 +138,9 @@ impl Tail {
             excess_squared: from.f32()?,
             mean: from.f32()?,
             exceeded: u16::try_from(from.u64()?)
-                .map_err(|_| StateError::Invalid { what: "count" })?,
+                .ok()
+                .filter(|exceeded| *exceeded <= COUNTED)
+                .ok_or(StateError::Invalid { what: "count" })?,
         })
     }
 }
@@ -148,7 +161,7 @@ mod tests {
         }
         for (value, rare) in [(2.4, 1.04), (4.6, 2.0), (6.9, 3.0), (9.2, 4.0)] {
             let score = tail.score(value, 200_000);
-            assert!((score - rare).abs() < 0.35, "{value}: {score}");
+            assert!((score - rare).abs() < 0.2 * rare, "{value}: {score}");
         }
         assert!(tail.score(2.0, 200_000) == 0.0);
     }
