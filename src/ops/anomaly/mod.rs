@@ -6,8 +6,8 @@
 //! Invariants: a value is judged by what came before it, never by what comes after. State is bounded by the method's settings
 //! alone. Rows come in the order of event time; that is the caller's to see to.
 //!
-//! What is missing: NULL, NaN and the infinities are no values. A detector that gives a ROW gives NULL for them and goes
-//! on as if they had not come; the QARTOD checks flag them as missing.
+//! What is missing: NULL, NaN and the infinities are no values. A detector that gives a ROW gives NULL for them, and for
+//! numbers beyond 1e100, and goes on as if they had not come; the QARTOD checks flag them as missing.
 //!
 //! Deliberately absent: time passing without a row (alarms with delays, silence), and SQL.
 
@@ -99,10 +99,11 @@ impl Detector {
                 let Some(inputs) = inputs.get(..options.columns) else {
                     return Value::Null;
                 };
-                let values: Option<Vec<f64>> = inputs.iter().map(|v| number(Some(v))).collect();
+                let values = inputs.iter().map(|v| number(Some(v)).filter(usable));
+                let values: Option<Vec<f64>> = values.collect();
                 values.map_or(Value::Null, |values| state.take(options, &values))
             }
-            (state, method) => match value {
+            (state, method) => match value.filter(usable) {
                 Some(value) => state.judge(method, value, micros, inputs.get(1)),
                 None => Value::Null,
             },
@@ -200,6 +201,11 @@ fn number(value: Option<&Value>) -> Option<f64> {
         Some(Value::Double(value)) if value.is_finite() => Some(*value),
         _ => None,
     }
+}
+
+/// Whether a number is near enough to 0 that no arithmetic leaves the range of doubles.
+fn usable(value: &f64) -> bool {
+    value.abs() <= 1e100
 }
 
 /// A ROW.
