@@ -100,13 +100,18 @@ impl Copy {
 
 #[test]
 fn every_example_passes_check() {
-    let pipelines: Vec<_> = fs::read_dir(shipped("pipelines")).unwrap().collect();
-    assert!(!pipelines.is_empty());
+    let files = ["pipelines", "pipelines/patterns"]
+        .into_iter()
+        .flat_map(|dir| {
+            let entries = fs::read_dir(shipped(dir)).unwrap();
+            entries.map(|entry| entry.unwrap().path())
+        });
+    let pipelines: Vec<_> = files.filter(|path| path.is_file()).collect();
+    assert!(pipelines.len() > 5);
     // The shipped configuration runs all of them, and they name only what is there.
     let said = said(&["check"], &shipped("headwater.toml"));
     assert!(said.contains(": ok: "), "{said}");
-    for pipeline in pipelines {
-        let path = pipeline.unwrap().path();
+    for path in pipelines {
         let copy = Copy::new();
         fs::remove_file(copy.0.path().join("pipelines/plant.sql")).unwrap();
         let name = path.file_name().unwrap().to_str().unwrap();
@@ -157,6 +162,30 @@ fn explain_prints_a_tree() {
         "aggregate per window of 10 s",
     ] {
         assert!(tree.contains(line), "no {line:?} in\n{tree}");
+    }
+}
+
+#[test]
+#[cfg(feature = "test-command")]
+fn the_patterns_to_copy_from_are_sound_and_do_as_their_tests_say() {
+    let config = shipped("patterns.toml");
+    let checked = headwater(&["check"], &config);
+    assert!(checked.status.success());
+    assert_eq!(String::from_utf8(checked.stderr).unwrap(), "");
+    let name_of = |entry: std::io::Result<fs::DirEntry>| {
+        let path = entry.unwrap().path();
+        path.file_stem().unwrap().to_str().unwrap().to_owned()
+    };
+    let names = |dir: &str| {
+        let mut names: Vec<String> = fs::read_dir(shipped(dir)).unwrap().map(name_of).collect();
+        names.sort();
+        names
+    };
+    let pipelines = names("pipelines/patterns");
+    assert_eq!(pipelines, names("examples/patterns"), "each has a test");
+    for name in pipelines {
+        let file = shipped(&format!("examples/patterns/{name}.slt"));
+        said(&["test", file.to_str().unwrap()], &config);
     }
 }
 

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use crate::expr::{Context, EvalError, Expr};
 use crate::ops::{
-    Aggregation, Deduplicate, Discard, Emit, IntervalJoin, LookupJoin, Operator, Over,
+    Aggregation, Deduplicate, Discard, Emit, IntervalJoin, LookupJoin, Match, Operator, Over,
     TemporalJoin, WindowTop, assign_windows, unnest, window_aggregate,
 };
 use crate::plan::{self, NodeId, Plan, SinkId, TableId, Window};
@@ -540,6 +540,11 @@ fn start(node: &plan::Node, max_keys: usize) -> Node {
             plan::Operator::IntervalJoin(join) => Stage::Stateful(Some(Box::new(
                 IntervalJoin::new(join, node.fingerprint, max_keys),
             ))),
+            plan::Operator::Match(pattern) => Stage::Stateful(Some(Box::new(Match::new(
+                pattern,
+                node.fingerprint,
+                max_keys,
+            )))),
             plan::Operator::Sink(sink) => Stage::Sink(*sink),
         };
     let meeting = match node.operator {

@@ -13,6 +13,7 @@ mod anomaly;
 mod join;
 mod keyed;
 mod over;
+mod pattern;
 mod timers;
 mod unnest;
 mod window;
@@ -21,6 +22,7 @@ pub use accumulator::{Accumulator, Arguments, MAX_BYTES, MAX_VALUES, RELATIVE_ER
 pub use anomaly::Detector;
 pub use join::{IntervalJoin, LookupJoin, TemporalJoin};
 pub use over::{Deduplicate, Over, WindowTop};
+pub use pattern::Match;
 pub use unnest::unnest;
 pub use window::{Aggregation, assign_windows, window_aggregate};
 

@@ -179,6 +179,7 @@ impl Explainer<'_> {
                     keys.join(", ")
                 )
             }
+            Operator::Match(pattern) => pattern.title(input),
             Operator::Union => "union".to_owned(),
             Operator::SharedTime => "wait for the slowest key".to_owned(),
             Operator::Sink(id) => sink_title(&self.plan.sinks[id.0]),
@@ -277,6 +278,7 @@ impl Explainer<'_> {
                 );
                 lines
             }
+            Operator::Match(pattern) => pattern.details(input, &node.schema),
             Operator::Sink(id) => {
                 let sink = &self.plan.sinks[id.0];
                 vec![

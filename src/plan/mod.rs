@@ -13,6 +13,7 @@ mod detection;
 mod diagnostic;
 mod explain;
 mod over;
+mod pattern;
 pub mod quantity;
 
 use compact_str::CompactString;
@@ -29,6 +30,10 @@ pub use detection::{
 pub use diagnostic::{Diagnostic, Place, nearest};
 pub use explain::explain;
 pub use over::{Frame, MAX_FRAME_ROWS, MAX_TOP, OverCall, OverFunction, SortKey};
+pub use pattern::{
+    Condition, End, Instruction, MAX_PARTIAL_MATCHES, MAX_PATTERN_BYTES, MAX_PATTERN_ROWS, Match,
+    Measures, Navigation, OrderKey, Output, RowsPerMatch, Skip, Slot, Total, Variable, Variables,
+};
 
 /// The position of a node in [`Plan::nodes`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -266,6 +271,8 @@ pub enum Operator {
     TemporalJoin(Box<TemporalJoin>),
     /// Joins each row with the rows of a table. Output: the row, then the table's row.
     LookupJoin(Box<LookupJoin>),
+    /// Looks for a row pattern. Output: the columns of PARTITION BY, then the measures.
+    Match(Box<Match>),
     /// Gives the rows of all inputs as they come.
     Union,
     /// Gives the rows as they come, and puts the timelines of all keys together: from here on there is one watermark,
@@ -298,6 +305,7 @@ impl Operator {
         matches!(
             self,
             Self::WindowAggregate { .. }
+                | Self::Match(_)
                 | Self::Over { .. }
                 | Self::Deduplicate { .. }
                 | Self::WindowTop { .. }
@@ -310,6 +318,7 @@ impl Operator {
     pub fn delay(&self) -> Timespan {
         match self {
             Self::IntervalJoin(join) => join.delay(),
+            Self::Match(pattern) => pattern.delay(),
             _ => Timespan::ZERO,
         }
     }

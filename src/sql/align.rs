@@ -99,6 +99,15 @@ fn behind(operator: &Operator, inputs: &[Lines]) -> Lines {
                 _ => Lines::Shared,
             }
         }
+        Operator::Match(pattern) => {
+            let kept = moved(&|at| pattern.partition.iter().position(|key| *key == at));
+            match kept {
+                Lines::Keyed(columns) if columns.iter().all(Option::is_some) => {
+                    Lines::Keyed(columns)
+                }
+                _ => Lines::Shared,
+            }
+        }
         Operator::Over { keys, .. }
         | Operator::Deduplicate { keys, .. }
         | Operator::WindowTop { keys, .. } => match moved(&|at| {

@@ -91,6 +91,9 @@ impl Converter<'_> {
         let Some(name) = plain_name(&function.name) else {
             return Err(self.blame(ast, ResolveError::new("functions of catalogs do not exist")));
         };
+        if let Some(converted) = self.pattern_function(name, function, ast) {
+            return converted;
+        }
         if let Some(window) = &function.over {
             return self.over_call(name, function, window, ast);
         }

@@ -16,6 +16,7 @@ use super::call::refusal;
 use super::interval;
 use super::lex::place;
 use super::over;
+use super::pattern;
 use super::scope::Scope;
 use super::splice::Types;
 
@@ -31,6 +32,8 @@ pub(super) struct Converter<'a> {
     pub(super) scope: &'a Scope,
     /// Inside of a query with GROUP BY: its keys and aggregates.
     pub(super) grouping: Option<Grouping>,
+    /// Inside of `MATCH_RECOGNIZE`: its names.
+    pub(super) pattern: Option<pattern::Names>,
     /// Where OVER may stand: its calls so far.
     pub(super) over: Option<over::Calls>,
 }
@@ -250,6 +253,9 @@ impl Converter<'_> {
     }
 
     fn column(&mut self, names: &[Ident]) -> Converted {
+        if self.pattern.is_some() {
+            return self.pattern_column(names);
+        }
         let blamed = names
             .first()
             .map_or_else(|| self.fallback.clone(), |name| self.place(name.span.start));

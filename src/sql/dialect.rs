@@ -32,10 +32,6 @@ impl Dialect for Flink {
         true
     }
 
-    fn supports_match_recognize(&self) -> bool {
-        true
-    }
-
     fn supports_named_fn_args_with_rarrow_operator(&self) -> bool {
         true
     }

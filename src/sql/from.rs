@@ -102,9 +102,8 @@ impl Planner<'_> {
                         "write the name of the table alone",
                     ));
                 };
-                let mut relation = self.table(home, name)?;
-                self.alias(home, &mut relation, alias.as_ref())?;
-                Ok(relation)
+                let relation = self.table(home, name)?;
+                self.matched(home, relation, alias.as_ref())
             }
             TableFactor::Table {
                 name,
@@ -128,16 +127,9 @@ impl Planner<'_> {
                 alias,
                 sample: None,
             } => {
-                let mut relation = self.query(home, subquery)?;
-                self.alias(home, &mut relation, alias.as_ref())?;
-                Ok(relation)
+                let relation = self.query(home, subquery)?;
+                self.matched(home, relation, alias.as_ref())
             }
-            TableFactor::MatchRecognize { .. } => Err(self.refuse(
-                home,
-                at,
-                "MATCH_RECOGNIZE is not supported yet",
-                "use windows and filters",
-            )),
             TableFactor::NestedJoin {
                 table_with_joins,
                 alias: None,
@@ -147,6 +139,14 @@ impl Planner<'_> {
                 &mut None,
                 at,
             ),
+            TableFactor::NestedJoin {
+                table_with_joins,
+                alias: Some(alias),
+            } if home.types.pattern(&alias.name.value).is_some() => {
+                let joined = std::slice::from_ref(table_with_joins.as_ref());
+                let relation = self.from(home, joined, &mut None, at)?;
+                self.matched(home, relation, Some(alias))
+            }
             _ => Err(self.refuse(
                 home,
                 at,
@@ -166,9 +166,8 @@ impl Planner<'_> {
     ) -> Planned<Relation> {
         let name = name.unwrap_or_default();
         if window::is_window(name) {
-            let mut relation = self.window(home, name, args, at)?;
-            self.alias(home, &mut relation, alias)?;
-            return Ok(relation);
+            let relation = self.window(home, name, args, at)?;
+            return self.matched(home, relation, alias);
         }
         if name.eq_ignore_ascii_case("UNNEST") {
             return Err(self.refuse(

@@ -252,6 +252,7 @@ impl Graph {
                 }
                 text
             }
+            Operator::Match(pattern) => pattern.canonical(),
             Operator::Union => "union".to_owned(),
             Operator::SharedTime => "shared time".to_owned(),
             Operator::Sink(id) => format!("sink {}", self.plan.sinks[id.0].fingerprint),

@@ -97,7 +97,10 @@ pub(super) fn statements(file: &str, text: &str, problems: &mut Vec<Diagnostic>)
                     Some("write strings in single quotes and names in backticks"),
                 );
             }
-            Token::Word(word) if word.quote_style.is_none() && word.value.contains('$') => {
+            // Alone it is an anchor of a row pattern.
+            Token::Word(word)
+                if word.quote_style.is_none() && word.value.contains('$') && word.value != "$" =>
+            {
                 chunk.sound = false;
                 report(
                     token.span.start,

@@ -29,6 +29,7 @@ mod lex;
 mod limit;
 mod options;
 mod over;
+mod pattern;
 mod planner;
 mod query;
 mod scope;

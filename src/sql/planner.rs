@@ -153,6 +153,7 @@ impl<'a> Planner<'a> {
             types: home.types,
             scope,
             grouping,
+            pattern: None,
             over: self.over.take(),
         };
         let result = converter.convert(ast);

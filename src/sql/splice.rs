@@ -6,6 +6,7 @@
 //! | `CAST(x AS ROW<a INT>)`, any type | ``CAST(x AS $type_0)``, the type kept aside |
 //! | `RETURNING INT`, any type | `RETURNING $type_0` |
 //! | `MAP[k, v]` | `$map(k, v)` |
+//! | `t MATCH_RECOGNIZE (…) AS m` | `t $match_0`, the clause kept aside |
 //!
 //! Invariant: a token that is put in has the place of what it stands for, so that messages point into the text.
 
@@ -20,6 +21,7 @@ use super::cursor::{Cursor, shown};
 use super::datatype::{self, Written};
 use super::dialect::Flink;
 use super::lex::{is_keyword, is_word, place};
+use super::pattern;
 use super::syntax::JSON_FUNCTIONS;
 
 /// How deep sqlparser may recurse. Each level costs stack.
@@ -31,24 +33,36 @@ pub(super) const TABLE: &str = "$table";
 pub(super) const MAP: &str = "$map";
 /// What the name of a type kept aside begins with.
 const TYPE: &str = "$type_";
+/// What the alias that stands for a `MATCH_RECOGNIZE` begins with.
+const MATCH: &str = "$match_";
 
 /// A parsed piece of SQL and what was kept aside.
 #[derive(Clone, Debug)]
 pub(super) struct Parsed<T> {
     /// The syntax tree.
     pub(super) ast: T,
-    /// The types of its casts.
+    /// The types of its casts, and its row patterns.
     pub(super) types: Types,
 }
 
-/// Types kept aside.
+/// Types and row patterns kept aside.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Types(Vec<Written>);
+pub(super) struct Types {
+    written: Vec<Written>,
+    patterns: Vec<pattern::Clause>,
+}
 
 impl Types {
     /// The type that this name stands for.
     pub(super) fn get(&self, name: &str) -> Option<&Written> {
-        self.0.get(name.strip_prefix(TYPE)?.parse::<usize>().ok()?)
+        self.written
+            .get(name.strip_prefix(TYPE)?.parse::<usize>().ok()?)
+    }
+
+    /// The `MATCH_RECOGNIZE` that this alias stands for.
+    pub(super) fn pattern(&self, alias: &str) -> Option<&pattern::Clause> {
+        self.patterns
+            .get(alias.strip_prefix(MATCH)?.parse::<usize>().ok()?)
     }
 }
 
@@ -77,19 +91,12 @@ fn parse<T>(
         .with_tokens_with_locations(spliced);
     let ast = read(&mut parser).map_err(|error| explain(file, &error, tokens))?;
     let next = parser.peek_token();
-    if is_word(&next, "MATCH_RECOGNIZE") {
-        return Err(Diagnostic {
-            place: place(file, next.span.start),
-            message: "MATCH_RECOGNIZE is not supported yet".to_owned(),
-            hint: Some("use windows and filters".to_owned()),
-        });
-    }
     if next.token != Token::EOF {
         return Err(Diagnostic {
             place: place(file, next.span.start),
             message: format!(
                 "expected the end of the statement, found {}",
-                shown(&next.token)
+                plain(&shown(&next.token))
             ),
             hint: None,
         });
@@ -133,6 +140,7 @@ fn explain(file: &str, error: &ParserError, tokens: &[TokenWithSpan]) -> Diagnos
         .replace("found: ", "found ")
         .replace(TABLE, "TABLE")
         .replace(MAP, "MAP");
+    let message = plain(&message);
     Diagnostic {
         place: place(file, location),
         message,
@@ -141,9 +149,21 @@ fn explain(file: &str, error: &ParserError, tokens: &[TokenWithSpan]) -> Diagnos
     }
 }
 
+/// A message with `MATCH_RECOGNIZE` in the place of the alias that stands for it.
+fn plain(message: &str) -> String {
+    match message.split_once(MATCH) {
+        Some((before, behind)) => {
+            let behind = behind.trim_start_matches(|c: char| c.is_ascii_digit());
+            format!("{before}MATCH_RECOGNIZE{behind}")
+        }
+        None => message.to_owned(),
+    }
+}
+
 fn splice(file: &str, tokens: &[TokenWithSpan]) -> Result<(Vec<TokenWithSpan>, Types), Diagnostic> {
     let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
     let mut types = Vec::new();
+    let mut patterns = Vec::new();
     // What each open bracket is.
     let mut open: Vec<Bracket> = Vec::new();
     let mut at = 0;
@@ -201,6 +221,16 @@ fn splice(file: &str, tokens: &[TokenWithSpan]) -> Result<(Vec<TokenWithSpan>, T
                 continue;
             }
             Token::Word(_)
+                if is_word(token, "MATCH_RECOGNIZE")
+                    && matches!(next.map(|t| &t.token), Some(Token::LParen)) =>
+            {
+                let mut cursor = Cursor::new(file, &tokens[at + 1..]);
+                out.push(word(&format!("{MATCH}{}", patterns.len()), token.span));
+                patterns.push(pattern::parse(&mut cursor)?);
+                at = tokens.len() - cursor.rest().len();
+                continue;
+            }
+            Token::Word(_)
                 if is_keyword(token, Keyword::TABLE)
                     && matches!(next.map(|t| &t.token), Some(Token::Word(_)))
                     && matches!(
@@ -216,7 +246,11 @@ fn splice(file: &str, tokens: &[TokenWithSpan]) -> Result<(Vec<TokenWithSpan>, T
         out.push(token.clone());
         at += 1;
     }
-    Ok((out, Types(types)))
+    let types = Types {
+        written: types,
+        patterns,
+    };
+    Ok((out, types))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -278,7 +312,8 @@ fn table_argument(
     Ok(rest.len() - cursor.rest().len())
 }
 
-fn word(value: &str, span: Span) -> TokenWithSpan {
+/// A name that stands for something else.
+pub(super) fn word(value: &str, span: Span) -> TokenWithSpan {
     let word = Word {
         value: value.to_owned(),
         quote_style: None,

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod late;
+mod patterns;
 mod plans;
 mod refusals;
 

@@ -1,0 +1,202 @@
+//! Workloads over the engine, from the bytes of messages to the lines of derived rows, with the commits' share of the
+//! engine's work but without a disk.
+//!
+//! `cargo bench --bench workloads` prints CPU time per event, each workload beside its hand-written floor.
+//! `cargo bench --bench workloads -- once NAME EVENTS` runs one workload once, for tools that count: what counts
+//! happens within `measured`. `-- list` names them. `benches/run` does all of it.
+#![allow(clippy::print_stdout)]
+
+mod floor;
+mod generator;
+mod queries;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use headwater::codec::Message;
+use headwater::engine::{Clock, Engine, EngineOptions, LEAST_FOLD_BYTES, StateChange};
+use headwater::plan::{Plan, SourceId};
+use headwater::sql::{Catalog, compile};
+use headwater::types::EventTime;
+
+use floor::FLOORS;
+use generator::{FIRST_MILLIS, Messages};
+use queries::{WORKLOADS, Workload};
+
+/// Messages between two commits: a second of a busy gateway.
+const EPOCH_MESSAGES: usize = 10_000;
+/// Rounds of which the median is given.
+const ROUNDS: usize = 7;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    // Cargo itself adds `--bench`.
+    let arguments: Vec<&str> = arguments
+        .iter()
+        .map(String::as_str)
+        .filter(|argument| *argument != "--bench")
+        .collect();
+    match arguments[..] {
+        [] => table(WORKLOADS.iter().collect()),
+        ["list"] => {
+            for workload in WORKLOADS {
+                println!("{} {}", workload.name, workload.devices);
+            }
+        }
+        ["once", name, events] => once(name, events.parse().expect("EVENTS is a number")),
+        [name] => table(WORKLOADS.iter().filter(|w| w.name == name).collect()),
+        _ => panic!("arguments: [NAME] | list | once NAME EVENTS"),
+    }
+}
+
+fn plan(workload: &Workload) -> Arc<Plan> {
+    let files = [("workload.sql".to_owned(), workload.sql())];
+    match compile(&files, &Catalog::default()) {
+        Ok((plan, _)) => plan.into(),
+        Err(problems) => panic!("{}: {problems:?}", workload.name),
+    }
+}
+
+fn engine(plan: &Arc<Plan>) -> Engine {
+    let options = EngineOptions {
+        max_keys: 1_000_000,
+        max_payload_bytes: 1 << 20,
+        least_fold_bytes: LEAST_FOLD_BYTES,
+        connections: Vec::new(),
+    };
+    Engine::new(plan.clone(), &options)
+}
+
+/// What a run gave.
+#[derive(Clone, Copy, Debug, Default)]
+struct Given {
+    rows: u64,
+    dead: u64,
+    state_bytes: u64,
+}
+
+/// Has the engine take all messages, with a commit every so often.
+#[inline(never)]
+fn measured(engine: &mut Engine, messages: &Messages) -> Given {
+    let clock = Clock {
+        wall: EventTime::from_millis(FIRST_MILLIS as i64 + 86_400_000),
+        steady_micros: 0,
+    };
+    let mut given = Given::default();
+    for (number, payload) in messages.iter().enumerate() {
+        let message = Message {
+            topic: "plant/pumps/readings",
+            payload,
+            qos: 1,
+            retain: false,
+            received: clock.wall,
+        };
+        engine.deliver_to(SourceId(0), &message, clock);
+        if (number + 1) % EPOCH_MESSAGES == 0 {
+            let sealed = engine.seal(clock);
+            given.rows += sealed.local.len() as u64;
+            given.dead += sealed.dead.len() as u64;
+            given.state_bytes += state_bytes(&sealed.state);
+            engine.committed();
+        }
+    }
+    let sealed = engine.seal(clock);
+    given.rows += sealed.local.len() as u64;
+    given.dead += sealed.dead.len() as u64;
+    given
+}
+
+fn state_bytes(change: &StateChange) -> u64 {
+    let bytes = match change {
+        StateChange::Unchanged => 0,
+        StateChange::Delta(delta) => delta.len(),
+        StateChange::Snapshot(pieces) => pieces.iter().map(Vec::len).sum(),
+    };
+    bytes as u64
+}
+
+fn workload(name: &str) -> &'static Workload {
+    let found = WORKLOADS.iter().find(|workload| workload.name == name);
+    found.unwrap_or_else(|| panic!("no workload is named {name}"))
+}
+
+/// One run, for tools that count instructions or memory.
+fn once(name: &str, events: usize) {
+    if let Some((_, run)) = FLOORS
+        .iter()
+        .find(|(floor, _)| name.strip_prefix("floor-") == Some(floor))
+    {
+        let messages = Messages::new(events, 10_000);
+        println!("{}", measured_floor(*run, &messages));
+        return;
+    }
+    let workload = workload(name);
+    let messages = Messages::new(events, workload.devices);
+    let mut engine = engine(&plan(workload));
+    let given = measured(&mut engine, &messages);
+    assert_eq!(given.dead, 0, "rows of {name} were discarded");
+    println!("{given:?} {} keys", engine.keys());
+}
+
+#[inline(never)]
+fn measured_floor(run: fn(&Messages) -> u64, messages: &Messages) -> u64 {
+    run(messages)
+}
+
+/// The CPU time of this thread: on a shared machine the time on the wall says little.
+fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// Nanoseconds of CPU per event, as the difference between `small` and twice as many events.
+fn per_event(small: &Messages, large: &Messages, run: &mut dyn FnMut(&Messages)) -> f64 {
+    let mut time = |messages: &Messages| {
+        let before = cpu_time();
+        run(messages);
+        (cpu_time() - before).as_nanos() as f64
+    };
+    let (first, second) = (time(small), time(large));
+    let events = large.iter().count() - small.iter().count();
+    (second - first) / events as f64
+}
+
+/// All rounds with the floor beside the engine in each, and their medians.
+fn table(workloads: Vec<&Workload>) {
+    println!("CPU ns per event, medians of {ROUNDS} rounds\n");
+    println!("| workload | engine | floor | ratio |\n|---|---:|---:|---:|");
+    for workload in workloads {
+        let events = if workload.name == "rules" {
+            20_000
+        } else {
+            200_000
+        };
+        let small = Messages::new(events, workload.devices);
+        let large = Messages::new(2 * events, workload.devices);
+        let plan = plan(workload);
+        let floor = FLOORS.iter().find(|(name, _)| *name == workload.floor);
+        let (_, floor) = floor.expect("each workload names a floor");
+        let (mut engines, mut floors) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            engines.push(per_event(&small, &large, &mut |messages| {
+                let given = measured(&mut engine(&plan), messages);
+                assert_eq!(given.dead, 0);
+            }));
+            floors.push(per_event(&small, &large, &mut |messages| {
+                std::hint::black_box(measured_floor(*floor, messages));
+            }));
+        }
+        let (engine, floor) = (median(engines), median(floors));
+        println!(
+            "| {}: {} | {engine:.0} | {floor:.0} | {:.1} |",
+            workload.name,
+            workload.what,
+            engine / floor
+        );
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}

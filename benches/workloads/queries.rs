@@ -1,0 +1,126 @@
+//! What is run over the messages.
+
+/// A workload: queries over the table `sensors`, to the table `out`.
+pub(crate) struct Workload {
+    pub(crate) name: &'static str,
+    /// What it stands for, for the table.
+    pub(crate) what: &'static str,
+    /// The hand-written loop it is held against.
+    pub(crate) floor: &'static str,
+    pub(crate) devices: usize,
+    queries: Queries,
+}
+
+enum Queries {
+    One {
+        columns: &'static str,
+        query: &'static str,
+    },
+    Rules(usize),
+}
+
+const fn one(
+    name: &'static str,
+    what: &'static str,
+    floor: &'static str,
+    columns: &'static str,
+    query: &'static str,
+) -> Workload {
+    Workload {
+        name,
+        what,
+        floor,
+        devices: 10_000,
+        queries: Queries::One { columns, query },
+    }
+}
+
+const WINDOW_COLUMNS: &str =
+    "id STRING, window_end TIMESTAMP(3), n BIGINT, mean DOUBLE, greatest DOUBLE";
+
+/// All of them.
+pub(crate) const WORKLOADS: &[Workload] = &[
+    one(
+        "decode",
+        "five of twelve fields, no row given",
+        "decode",
+        "id STRING, ts TIMESTAMP(3), temp DOUBLE, vib DOUBLE, rpm INT",
+        "SELECT id, ts, temp, vib, rpm FROM sensors WHERE rpm < 0",
+    ),
+    one(
+        "filter",
+        "filter and project, one row in eight given",
+        "decode",
+        "id STRING, ts TIMESTAMP(3), fahrenheit DOUBLE",
+        "SELECT id, ts, temp * 1.8 + 32 FROM sensors WHERE temp > 55",
+    ),
+    one(
+        "tumble",
+        "one-minute tumbling COUNT, AVG and MAX per device",
+        "window",
+        WINDOW_COLUMNS,
+        "SELECT id, window_end, COUNT(*), AVG(temp), MAX(vib) \
+         FROM TUMBLE(TABLE sensors, DESCRIPTOR(ts), INTERVAL '1' MINUTE) GROUP BY id, window_start, window_end",
+    ),
+    one(
+        "hop",
+        "the same, 60 s by 1 s",
+        "window",
+        WINDOW_COLUMNS,
+        "SELECT id, window_end, COUNT(*), AVG(temp), MAX(vib) \
+         FROM HOP(TABLE sensors, DESCRIPTOR(ts), INTERVAL '1' SECOND, INTERVAL '1' MINUTE) \
+         GROUP BY id, window_start, window_end",
+    ),
+    one(
+        "session",
+        "sessions per device",
+        "window",
+        WINDOW_COLUMNS,
+        "SELECT id, window_end, COUNT(*), AVG(temp), MAX(vib) \
+         FROM SESSION(TABLE sensors PARTITION BY id, DESCRIPTOR(ts), INTERVAL '5' SECOND) \
+         GROUP BY id, window_start, window_end",
+    ),
+    one(
+        "lag",
+        "the step from the row before, per device",
+        "window",
+        "id STRING, ts TIMESTAMP(3), step DOUBLE",
+        "SELECT id, ts, step FROM (SELECT id, ts, temp - LAG(temp) OVER (PARTITION BY id ORDER BY ts) AS step \
+         FROM sensors) WHERE step > 35",
+    ),
+    Workload {
+        name: "rules",
+        what: "1,000 rules on one stream, each with its own threshold and group of devices",
+        floor: "decode",
+        devices: 10_000,
+        queries: Queries::Rules(1_000),
+    },
+];
+
+const SENSORS: &str = "CREATE TABLE sensors (id STRING, ts TIMESTAMP(3), temp DOUBLE, vib DOUBLE, rpm INT, \
+WATERMARK FOR ts AS ts - INTERVAL '1' SECOND) \
+WITH ('connector' = 'filesystem', 'path' = 'sensors', 'json.timestamp-format.standard' = 'epoch-millis');\n";
+
+impl Workload {
+    /// Its pipeline.
+    pub(crate) fn sql(&self) -> String {
+        let mut sql = SENSORS.to_owned();
+        match self.queries {
+            Queries::One { columns, query } => {
+                sql += &format!("CREATE TABLE out ({columns}) WITH ('connector' = 'print');\n");
+                sql += &format!("INSERT INTO out {query};\n");
+            }
+            Queries::Rules(count) => {
+                sql += "CREATE TABLE out (rule INT, id STRING, ts TIMESTAMP(3)) WITH ('connector' = 'print');\n";
+                for rule in 0..count {
+                    sql += &format!(
+                        "INSERT INTO out SELECT {rule}, id, ts FROM sensors WHERE id LIKE 'pump-{:04}%' AND vib > {};\n",
+                        rule,
+                        5.0 + rule as f64 / 400.0
+                    );
+                }
+            }
+        }
+        sql
+    }
+}

@@ -1,0 +1,582 @@
+//! The matcher: takes the rows of a partition in order and finds the matches of a pattern.
+//!
+//! Each row may begin a match. All that begin with one row are tried at once, in the order of the standard's preferment:
+//! a partial match that becomes complete ends all that are not preferred to it, and what has begun is decided when no
+//! partial match is left. Matches are given in the order of their first rows, since one decides where the next may begin;
+//! only where that is always the next row, and nobody counts them, each is given as soon as it is decided.
+//!
+//! Where no condition reads what was matched before, two partial matches that wait at the same place have the same
+//! future: the one that is not preferred is dropped, so their number does not grow with the rows.
+//!
+//! Bounds, per key: at [`MAX_PARTIAL_MATCHES`] the newest match that has begun is given up, and at [`MAX_PATTERN_ROWS`] or
+//! [`MAX_PATTERN_BYTES`] the oldest, which holds the rows; what it has accepted so far is its match. All are counted as
+//! `pattern_limit`.
+
+use smallvec::{SmallVec, smallvec};
+
+use super::super::{Accumulator, Discard, Emit};
+use super::partition::{Begun, Ending, Partial, Partition, Totals};
+use super::path::{Path, Step};
+use super::program::{Program, Rounds, Waits, follow};
+use super::read::{Found, Place, key_text, time_text, update};
+use crate::plan::{
+    Condition, End, Instruction, MAX_PARTIAL_MATCHES, MAX_PATTERN_BYTES, MAX_PATTERN_ROWS, Match,
+    Skip, Slot, Total,
+};
+use crate::types::{EventTime, Fingerprint, Row, Value};
+
+/// Finds the matches of one pattern.
+#[derive(Debug)]
+pub(super) struct Matcher {
+    pub(super) plan: Match,
+    pub(super) fingerprint: Fingerprint,
+    /// Where a match waits for its first row, and whether it may have none.
+    first: (Waits, bool),
+    /// The same at the first row of a partition.
+    first_of_all: (Waits, bool),
+    /// Whether no condition reads what was matched before.
+    independent: bool,
+    /// Whether a match decides where others begin, or is numbered.
+    ordered: bool,
+    /// Whether rows of one match are to remember that the partition has begun.
+    anchored: bool,
+    program: Program,
+    /// By variable: whether its condition reads only the row that is looked at and rows around it, and then whether that
+    /// one meets it, if that is known.
+    alone: Vec<bool>,
+    verdicts: Vec<Option<bool>>,
+    /// Keeps its memory for the next row.
+    scratch: Vec<Partial>,
+    /// Why a condition could not be computed for the row that is looked at.
+    failure: Option<String>,
+    pub(super) slots: Row,
+    pub(super) output: Row,
+}
+
+/// How a partial match goes on behind a row.
+struct Way {
+    /// What the row is matched to; `None` where it is passed over.
+    step: Option<Step>,
+    totals: Totals,
+    waits: Waits,
+    accepts: bool,
+}
+
+impl Matcher {
+    pub(super) fn new(plan: Match, fingerprint: Fingerprint) -> Self {
+        let first = |at_start| {
+            let mut waits = Waits::new();
+            let rounds: Rounds = smallvec![0; plan.loops];
+            let accepts = follow(&plan.program, 0, &rounds, at_start, &mut waits);
+            (waits, accepts)
+        };
+        let alone: Vec<bool> = (0..plan.variables.len())
+            .map(|variable| reads_one_row(&plan, variable))
+            .collect();
+        Self {
+            first: first(false),
+            first_of_all: first(true),
+            independent: alone.iter().all(|alone| *alone),
+            program: Program::new(plan.program.clone()),
+            verdicts: vec![None; alone.len()],
+            alone,
+            scratch: Vec::new(),
+            ordered: plan.skip != Skip::ToNextRow || plan.is_numbered(),
+            anchored: plan.is_anchored(),
+            plan,
+            fingerprint,
+            failure: None,
+            slots: Row::new(),
+            output: Row::new(),
+        }
+    }
+
+    /// Looks at the rows of a partition that have been taken, and lets time pass.
+    pub(super) fn catch_up(
+        &mut self,
+        partition: &mut Partition,
+        now: EventTime,
+        key: &[Value],
+        emit: &mut dyn Emit,
+    ) {
+        let ahead = self.plan.lookahead as u64;
+        while partition.next + ahead < partition.end() {
+            self.look_at_next(partition, key, emit);
+        }
+        // Where conditions read ahead, rows before `now` may still have to be looked at.
+        if ahead == 0 {
+            self.expire(partition, now, key, emit);
+        }
+        partition.forget_rows(self.plan.lookback);
+    }
+
+    /// The time at which what has begun first runs out.
+    pub(super) fn deadline(&self, partition: &Partition) -> Option<EventTime> {
+        let within = self.plan.within.filter(|_| self.plan.lookahead == 0)?;
+        partition.begun.front().map(|begun| begun.time.plus(within))
+    }
+
+    fn look_at_next(&mut self, partition: &mut Partition, key: &[Value], emit: &mut dyn Emit) {
+        let number = partition.next;
+        let Some(time) = partition.row(number).map(|row| row.time) else {
+            return;
+        };
+        self.expire(partition, time, key, emit);
+        self.verdicts.fill(None);
+        partition.next += 1;
+        let mut all = std::mem::take(&mut partition.begun);
+        for begun in &mut all {
+            self.step(begun, partition, number);
+        }
+        let (waits, accepts) = if self.anchored && !partition.started {
+            &self.first_of_all
+        } else {
+            &self.first
+        };
+        let mut begun = Begun {
+            row: number,
+            time,
+            partial: Vec::new(),
+            accepted: accepts.then(Path::default),
+            ending: Ending::Row,
+        };
+        if !waits.is_empty() {
+            begun.partial.push(Partial {
+                path: Path::default(),
+                totals: self.no_totals(),
+                waits: waits.clone(),
+            });
+            self.step(&mut begun, partition, number);
+        }
+        partition.started = self.anchored;
+        all.push_back(begun);
+        all.retain(Begun::is_alive);
+        partition.begun = all;
+        if let Some(failure) = self.failure.take() {
+            emit.discard(Discard {
+                reason: "expression_error",
+                detail: format!(
+                    "{failure}; the row at {time} of key {} does not meet the condition",
+                    key_text(key)
+                ),
+            });
+        }
+        self.decide(partition, key, emit);
+        self.bound(partition, key, emit);
+        partition.forget_rows(self.plan.lookback);
+    }
+
+    /// Ends what has begun too long before `now`.
+    fn expire(
+        &mut self,
+        partition: &mut Partition,
+        now: EventTime,
+        key: &[Value],
+        emit: &mut dyn Emit,
+    ) {
+        let Some(within) = self.plan.within else {
+            return;
+        };
+        // They stand in the order of time.
+        let ended = |begun: &Begun| begun.time.plus(within) <= now;
+        let ended = partition.begun.partition_point(ended);
+        if ended == 0 {
+            return;
+        }
+        for begun in partition.begun.iter_mut().take(ended) {
+            self.run_out(begun);
+        }
+        partition.begun.retain(Begun::is_alive);
+        self.decide(partition, key, emit);
+    }
+
+    /// Ends what has begun by time: the preferred partial match that waits for nothing to come is the match.
+    fn run_out(&self, begun: &mut Begun) {
+        let mut partial = std::mem::take(&mut begun.partial).into_iter();
+        let waits_for_nothing = |partial: &Partial| {
+            let absent = |wait| matches!(self.program.at(wait), Instruction::Absent(_));
+            partial.waits.iter().any(absent)
+        };
+        let preferred = partial
+            .as_slice()
+            .first()
+            .map(|partial| partial.path.clone());
+        if let Some(complete) = partial.find(waits_for_nothing) {
+            begun.accepted = Some(complete.path);
+            begun.ending = Ending::Absence;
+        } else if self.plan.timeouts && begun.accepted.is_none() {
+            begun.accepted = preferred;
+            begun.ending = Ending::Timeout;
+        }
+    }
+
+    /// Has what has begun look at a row.
+    fn step(&mut self, begun: &mut Begun, partition: &Partition, number: u64) {
+        let mut before = std::mem::replace(&mut begun.partial, std::mem::take(&mut self.scratch));
+        for partial in before.drain(..) {
+            if self.go_on(begun, partial, partition, number) {
+                break;
+            }
+        }
+        self.scratch = before;
+    }
+
+    /// Has a partial match look at a row; whether that makes a match, to which none that follow are preferred.
+    fn go_on(
+        &mut self,
+        begun: &mut Begun,
+        mut partial: Partial,
+        partition: &Partition,
+        number: u64,
+    ) -> bool {
+        let ways = self.ways(&mut partial, begun.row, partition, number);
+        let mut ways = ways.into_iter();
+        while let Some(way) = ways.next() {
+            let Way {
+                step,
+                totals,
+                mut waits,
+                accepts,
+            } = way;
+            if self.independent {
+                let others = &begun.partial;
+                waits.retain(|wait| !others.iter().any(|other| other.waits.contains(wait)));
+            }
+            let mut path = match ways.as_slice() {
+                [] => std::mem::take(&mut partial.path),
+                _ => partial.path.clone(),
+            };
+            if let Some(step) = step {
+                path.push(step);
+            }
+            if accepts {
+                begun.accepted = Some(path.clone());
+            }
+            if !waits.is_empty() {
+                begun.partial.push(Partial {
+                    path,
+                    totals,
+                    waits,
+                });
+            }
+            if accepts {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// How a partial match goes on, the preferred first. It no longer waits.
+    fn ways(
+        &mut self,
+        partial: &mut Partial,
+        first: u64,
+        partition: &Partition,
+        number: u64,
+    ) -> SmallVec<[Way; 2]> {
+        let mut ways: SmallVec<[Way; 2]> = SmallVec::new();
+        // What the row would make of the partial match, by variable.
+        let mut tested: SmallVec<[(usize, Option<Totals>); 4]> = SmallVec::new();
+        for wait in std::mem::take(&mut partial.waits) {
+            let (variable, shown) = match self.program.at(&wait) {
+                Instruction::Row { variable, shown } => (variable, Some(shown)),
+                Instruction::Absent(variable) => (variable, None),
+                _ => continue,
+            };
+            let known = tested.iter().position(|(known, _)| *known == variable);
+            let at = known.unwrap_or_else(|| {
+                let totals = self.test(variable, partial, first, partition, number);
+                tested.push((variable, totals));
+                tested.len() - 1
+            });
+            match (shown, &tested[at].1) {
+                (Some(shown), Some(totals)) => {
+                    let (waits, accepts) = self.program.behind(&wait);
+                    ways.push(Way {
+                        step: Some(Step {
+                            variable: variable as u32,
+                            shown,
+                        }),
+                        totals: totals.clone(),
+                        waits,
+                        accepts,
+                    });
+                    if accepts {
+                        break;
+                    }
+                }
+                (None, None) => ways.push(Way {
+                    step: None,
+                    totals: partial.totals.clone(),
+                    waits: smallvec![wait],
+                    accepts: false,
+                }),
+                _ => {}
+            }
+        }
+        ways
+    }
+
+    /// The aggregates of a partial match with a row more, if the row meets the condition.
+    fn test(
+        &mut self,
+        variable: usize,
+        partial: &mut Partial,
+        first: u64,
+        partition: &Partition,
+        number: u64,
+    ) -> Option<Totals> {
+        if self.verdicts[variable] == Some(false) {
+            return None;
+        }
+        let row = partition.row(number)?;
+        let mut totals = partial.totals.clone();
+        // Whether a row is given has no part in conditions.
+        partial.path.push(Step {
+            variable: variable as u32,
+            shown: true,
+        });
+        let length = partial.path.len();
+        let (plan, values) = (&self.plan.totals, &row.values);
+        let updated = update(plan, &mut totals, variable, values, length);
+        let tested = updated.and_then(|()| {
+            if self.verdicts[variable] == Some(true) {
+                return Ok(true);
+            }
+            let condition = &self.plan.variables[variable].condition;
+            let Some(Condition { slots, expr }) = condition else {
+                return Ok(true);
+            };
+            let place = Place {
+                partition,
+                first,
+                last: number,
+                path: &partial.path,
+                seen: length,
+                totals: (&self.plan.totals, &totals, &[]),
+                ended: EventTime::MIN,
+            };
+            place.read_all(&self.plan, slots, &mut self.slots)?;
+            let met = expr.test(&self.slots, &super::CONTEXT);
+            met.map_err(|e| e.to_string())
+        });
+        partial.path.pop();
+        let met = match tested {
+            Ok(met) => {
+                if self.alone[variable] {
+                    self.verdicts[variable] = Some(met);
+                }
+                met
+            }
+            Err(failure) => {
+                let name = &self.plan.variables[variable].name;
+                self.failure
+                    .get_or_insert_with(|| format!("{failure}, in the condition of {name}"));
+                false
+            }
+        };
+        met.then_some(totals)
+    }
+
+    fn no_totals(&self) -> Totals {
+        let new = |total: &Total| Accumulator::new(&total.aggregate);
+        self.plan.totals.iter().map(new).collect()
+    }
+
+    /// Computes the aggregates of a partition's partial matches again, after a restart.
+    pub(super) fn restore_totals(&self, partition: &mut Partition) {
+        if self.plan.totals.is_empty() {
+            return;
+        }
+        let mut all = std::mem::take(&mut partition.begun);
+        for begun in &mut all {
+            for partial in &mut begun.partial {
+                partial.totals = self.no_totals();
+                for (at, step) in partial.path.steps().enumerate() {
+                    if let Some(row) = partition.row(begun.row + at as u64) {
+                        let (plan, totals) = (&self.plan.totals, &mut partial.totals);
+                        // It was computed without an error when the row was taken.
+                        let _ = update(plan, totals, step.variable as usize, &row.values, at + 1);
+                    }
+                }
+            }
+        }
+        partition.begun = all;
+    }
+
+    /// Gives out the matches that are decided.
+    fn decide(&mut self, partition: &mut Partition, key: &[Value], emit: &mut dyn Emit) {
+        if !self.ordered {
+            let decided = |begun: &Begun| begun.partial.is_empty();
+            if !partition.begun.iter().any(decided) {
+                return;
+            }
+            for begun in std::mem::take(&mut partition.begun) {
+                if decided(&begun) {
+                    self.give(partition, begun, key, emit);
+                } else {
+                    partition.begun.push_back(begun);
+                }
+            }
+            return;
+        }
+        while let Some(begun) = partition.begun.pop_front() {
+            if !begun.partial.is_empty() {
+                partition.begun.push_front(begun);
+                break;
+            }
+            let next = self.give(partition, begun, key, emit);
+            while partition
+                .begun
+                .front()
+                .is_some_and(|begun| begun.row < next)
+            {
+                partition.begun.pop_front();
+            }
+        }
+    }
+
+    /// Gives out what is decided; the number of the row at which the next match may begin.
+    fn give(
+        &mut self,
+        partition: &mut Partition,
+        begun: Begun,
+        key: &[Value],
+        emit: &mut dyn Emit,
+    ) -> u64 {
+        let Begun {
+            row,
+            time,
+            accepted,
+            ending,
+            ..
+        } = begun;
+        let Some(path) = accepted else {
+            return row + 1;
+        };
+        let ended = match (ending, self.plan.within) {
+            (Ending::Absence | Ending::Timeout, Some(within)) => time.plus(within),
+            _ => {
+                let last = row + (path.len() as u64).saturating_sub(1);
+                partition.row(last).map_or(time, |row| row.time)
+            }
+        };
+        let found = Found {
+            first: row,
+            path: &path,
+            ended,
+        };
+        self.give_rows(partition, found, key, emit);
+        if ending == Ending::Timeout || path.len() == 0 {
+            return row + 1;
+        }
+        self.next_row(partition, row, &path, key, emit)
+    }
+
+    /// The number of the row at which the next match may begin.
+    fn next_row(
+        &self,
+        partition: &Partition,
+        row: u64,
+        path: &Path,
+        key: &[Value],
+        emit: &mut dyn Emit,
+    ) -> u64 {
+        let (end, of) = match self.plan.skip {
+            Skip::PastLastRow => return row + path.len() as u64,
+            Skip::ToNextRow => return row + 1,
+            Skip::To(end, of) => (end, of),
+        };
+        let target = match end {
+            End::First => path.nth(of, 0),
+            End::Last => path.nth_last(of, 0, path.len()),
+        };
+        if let Some(position) = target.filter(|position| *position > 0) {
+            return row + position as u64;
+        }
+        let what = match target {
+            Some(_) => "is where the match began",
+            None => "is not in the match",
+        };
+        emit.discard(Discard {
+            reason: "skip_target",
+            detail: format!(
+                "key {}: the {} row of {} {what} at {}; the next match is looked for at the row after that. Write AFTER \
+                 MATCH SKIP TO NEXT ROW or PAST LAST ROW, or skip to a variable that every match has behind its first row",
+                key_text(key),
+                end.text(),
+                self.plan.names(of),
+                time_text(partition, row)
+            ),
+        });
+        row + 1
+    }
+
+    /// Gives up what goes beyond the bounds.
+    fn bound(&mut self, partition: &mut Partition, key: &[Value], emit: &mut dyn Emit) {
+        while partition.partial_matches() > MAX_PARTIAL_MATCHES {
+            let newest = partition.begun.iter().rposition(|b| !b.partial.is_empty());
+            let Some(newest) = newest else { break };
+            self.give_up(partition, newest, key, emit);
+        }
+        while !partition.begun.is_empty()
+            && (partition.rows.len() > MAX_PATTERN_ROWS + self.plan.lookback + self.plan.lookahead
+                || self.bytes(partition) > MAX_PATTERN_BYTES)
+        {
+            self.give_up(partition, 0, key, emit);
+        }
+    }
+
+    /// Bytes of memory of a partition, about.
+    fn bytes(&self, partition: &Partition) -> usize {
+        let partial = |partial: &Partial| {
+            let length = partial.path.len();
+            let totals = self.plan.totals.iter().map(|total| {
+                // What keeps its values has at most one for each row.
+                Accumulator::bytes_bound(&total.aggregate).min(32 + 64 * length)
+            });
+            size_of::<Partial>() + partial.path.heap_bytes() + totals.sum::<usize>()
+        };
+        let begun = partition.begun.iter();
+        let begun =
+            begun.map(|b| size_of::<Begun>() + b.partial.iter().map(partial).sum::<usize>());
+        partition.row_bytes + begun.sum::<usize>()
+    }
+
+    fn give_up(
+        &mut self,
+        partition: &mut Partition,
+        at: usize,
+        key: &[Value],
+        emit: &mut dyn Emit,
+    ) {
+        emit.discard(Discard {
+            reason: "pattern_limit",
+            detail: format!(
+                "key {} has {} partial matches over {} rows in {} bytes, of at most {MAX_PARTIAL_MATCHES}, \
+                 {MAX_PATTERN_ROWS} and {MAX_PATTERN_BYTES}; the one that began at {} is given up. Bound it by WITHIN or \
+                 {{n,m}}, or let the conditions exclude each other",
+                key_text(key),
+                partition.partial_matches(),
+                partition.rows.len(),
+                self.bytes(partition),
+                partition.begun[at].time
+            ),
+        });
+        partition.begun[at].partial.clear();
+        partition.begun.retain(Begun::is_alive);
+        self.decide(partition, key, emit);
+        partition.forget_rows(self.plan.lookback);
+    }
+}
+
+/// Whether the condition of a variable reads only the row that is looked at and rows around it, not which were matched
+/// before.
+fn reads_one_row(plan: &Match, variable: usize) -> bool {
+    let condition = plan.variables[variable].condition.as_ref();
+    let mut slots = condition.iter().flat_map(|condition| &condition.slots);
+    slots.all(|slot| match slot {
+        Slot::Value { at, .. } => at.from == End::Last && at.skip == 0 && at.of.contains(variable),
+        _ => false,
+    })
+}

@@ -1,0 +1,203 @@
+//! Row patterns: `MATCH_RECOGNIZE`.
+//!
+//! Rows are held until the watermark has passed them, put into order, and then taken by the `matcher` of their key. A
+//! match with WITHIN that can no longer become longer is decided by the watermark alone, without a further row. A row at
+//! or before the watermark comes too late and is discarded as `late`, since the rows behind it have been taken.
+//!
+//! What is kept of a key is in `partition`; how the rows of a partial match are matched in `path`; how its program goes
+//! on in `program`; what is given of a match in `read`.
+
+mod matcher;
+mod partition;
+mod path;
+mod program;
+mod read;
+
+use super::keyed::{KeyState, Keyed};
+use super::timers::Timers;
+use super::{Discard, Emit, Operator};
+use crate::expr::Context;
+use crate::plan::{self, MAX_PATTERN_BYTES, MAX_PATTERN_ROWS};
+use crate::state::{Decoder, Encoder, StateError, decode_key, key_bytes};
+use crate::types::{EventTime, Fingerprint, Lineage, Progress, Row, Timeline, Value};
+
+use matcher::Matcher;
+use partition::{HeldRow, Partition};
+use read::key_text;
+
+/// Patterns do not read the clock: the plan refuses it.
+const CONTEXT: Context = Context {
+    now: EventTime::MIN,
+};
+
+/// Looks for a row pattern.
+#[derive(Debug)]
+pub struct Match {
+    matcher: Matcher,
+    state: Keyed<Partition>,
+    due: Timers,
+    key: Row,
+    key_bytes: Vec<u8>,
+}
+
+impl Match {
+    /// The operator of a plan's node. `max_keys` bounds its state.
+    pub fn new(plan: &plan::Match, fingerprint: Fingerprint, max_keys: usize) -> Self {
+        Self {
+            matcher: Matcher::new(plan.clone(), fingerprint),
+            state: Keyed::new(max_keys),
+            due: Timers::default(),
+            key: Row::new(),
+            key_bytes: Vec::new(),
+        }
+    }
+
+    /// Lists a key for the time of its first row that waits, or at which its oldest match runs out of time.
+    fn arm(&mut self, slot: u32) {
+        let partition = self.state.get(slot);
+        let row = partition.waiting.first().map(|row| row.time);
+        let end = self.matcher.deadline(partition);
+        let Some(at) = row.into_iter().chain(end).min() else {
+            return;
+        };
+        if partition.armed.is_none_or(|armed| at < armed) {
+            self.due.set(partition.line, at, slot);
+            self.state.annotate(slot).armed = Some(at);
+        }
+    }
+
+    /// Takes the rows of a key up to a time.
+    fn catch_up(&mut self, slot: u32, at: EventTime, emit: &mut dyn Emit) {
+        if self.state.get(slot).armed != Some(at) {
+            return;
+        }
+        let key = decode_key(self.state.key(slot)).expect("the key was written by this operator");
+        let mut partition = std::mem::take(self.state.change(slot));
+        partition.take(at);
+        self.matcher.catch_up(&mut partition, at, &key, emit);
+        partition.armed = None;
+        *self.state.change(slot) = partition;
+        if self.state.get(slot).is_empty() {
+            self.state.emptied();
+        }
+        self.arm(slot);
+    }
+}
+
+impl Operator for Match {
+    fn process(
+        &mut self,
+        _input: usize,
+        row: &[Value],
+        lineage: Lineage,
+        at: Progress,
+        _context: &Context,
+        emit: &mut dyn Emit,
+    ) {
+        let plan = &self.matcher.plan;
+        let Value::Timestamp(micros) = row[plan.time] else {
+            return emit.discard(Discard {
+                reason: "null_time",
+                detail: "the event time is NULL, so the row has no place in the order".to_owned(),
+            });
+        };
+        let time = EventTime::from_micros(micros);
+        if time <= at.watermark {
+            let detail = format!(
+                "late: the rows up to the watermark {} have been matched, and it is at {time}",
+                at.watermark
+            );
+            return emit.discard(Discard {
+                reason: "late",
+                detail,
+            });
+        }
+        self.key.clear();
+        self.key
+            .extend(plan.partition.iter().map(|at| row[*at].clone()));
+        self.key_bytes.clear();
+        key_bytes(&self.key, &mut self.key_bytes);
+        let known = self.state.find(&self.key_bytes);
+        if let Some(known) = known.map(|slot| self.state.get(slot))
+            && (known.waiting.len() >= MAX_PATTERN_ROWS || known.row_bytes >= MAX_PATTERN_BYTES)
+        {
+            let detail = format!(
+                "key {} has {} rows that wait for the watermark and {} bytes, of at most {MAX_PATTERN_ROWS} and \
+                 {MAX_PATTERN_BYTES}, and one row more; let the watermark follow more closely, partition by more columns, \
+                 or bound the pattern by WITHIN",
+                key_text(&self.key),
+                known.waiting.len(),
+                known.row_bytes,
+            );
+            return emit.discard(Discard {
+                reason: "pattern_limit",
+                detail,
+            });
+        }
+        let Some(slot) = self.state.slot(&self.key_bytes) else {
+            let detail = format!(
+                "key {} is new and limits.max_keys = {} keys have rows of a pattern",
+                key_text(&self.key),
+                self.state.len()
+            );
+            return emit.discard(Discard {
+                reason: "max_keys",
+                detail,
+            });
+        };
+        let values: Box<[Value]> = plan.kept.iter().map(|at| row[*at].clone()).collect();
+        let partition = self.state.change(slot);
+        partition.line = at.line;
+        let row = HeldRow {
+            time,
+            lineage,
+            values,
+            written: false,
+        };
+        partition.wait(row, &plan.order);
+        self.arm(slot);
+    }
+
+    fn advance(&mut self, to: Progress, emit: &mut dyn Emit) {
+        while let Some((at, mut slots)) = self.due.take(to) {
+            slots.sort_unstable_by(|a, b| self.state.key(*a).cmp(self.state.key(*b)));
+            for slot in slots {
+                self.catch_up(slot, at, emit);
+            }
+        }
+    }
+
+    fn next_timer(&self, line: Timeline) -> Option<EventTime> {
+        self.due.next(line)
+    }
+
+    fn seal(&mut self, out: &mut Encoder) -> bool {
+        self.state.seal(out)
+    }
+
+    fn snapshot(&self, piece_bytes: usize, out: &mut dyn FnMut(&[u8])) {
+        self.state.snapshot(piece_bytes, out);
+    }
+
+    fn restore(&mut self, from: &mut Decoder<'_>) -> Result<(), StateError> {
+        let plan = &self.matcher.plan;
+        self.state
+            .restore_changes(from, |from, partition| partition.read(from, plan))
+    }
+
+    fn resume(&mut self, _watermark: &dyn Fn(Timeline) -> EventTime) {
+        self.due.clear();
+        let mut slots: Vec<u32> = self.state.live().collect();
+        slots.sort_unstable();
+        for slot in slots {
+            let partition = self.state.annotate(slot);
+            partition.armed = None;
+            self.matcher.restore_totals(partition);
+            self.arm(slot);
+        }
+    }
+
+    fn keys(&self) -> usize {
+        self.state.len()
+    }
+}

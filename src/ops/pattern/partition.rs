@@ -1,0 +1,420 @@
+//! What is kept of a partition: rows that wait for the watermark, rows of open matches, and the matches that have begun.
+//!
+//! Invariants: the rows of all partial matches are kept once; a match that has begun stands in the order of its first
+//! row; all rows that wait are after `taken`.
+//!
+//! Written as what has changed: rows that came, rows that are no longer needed, and the partial matches if any row was
+//! looked at. How an aggregate stands is not written but computed again from the rows, in the same order.
+
+use std::cmp::Ordering;
+use std::collections::VecDeque;
+
+use smallvec::SmallVec;
+
+use super::super::Accumulator;
+use super::super::keyed::KeyState;
+use super::path::Path;
+use super::program::{Rounds, Wait, Waits};
+use crate::expr::total_order;
+use crate::plan::{Instruction, Match, OrderKey};
+use crate::state::{Decoder, Encoder, StateError};
+use crate::types::{EventTime, Lineage, Timeline, Value};
+
+/// The state of one key.
+#[derive(Debug)]
+pub(super) struct Partition {
+    pub(super) line: Timeline,
+    /// In the order in which they will be looked at.
+    pub(super) waiting: Vec<HeldRow>,
+    /// Up to which time rows have been taken from those that wait.
+    pub(super) taken: EventTime,
+    /// Rows that have been taken and may be read again.
+    pub(super) rows: VecDeque<HeldRow>,
+    /// The number of the first of `rows`.
+    pub(super) base: u64,
+    /// The number of the row that is looked at next.
+    pub(super) next: u64,
+    /// What may become matches, in the order of their first rows.
+    pub(super) begun: VecDeque<Begun>,
+    /// How many matches there have been, where that is asked for.
+    pub(super) matches: u64,
+    /// Whether the first row has been looked at, where that matters.
+    pub(super) started: bool,
+    /// The time for which the key is listed.
+    pub(super) armed: Option<EventTime>,
+    /// Bytes of memory of all rows, about.
+    pub(super) row_bytes: usize,
+    /// What has been written of it.
+    written: Written,
+}
+
+/// What need not be written again.
+#[derive(Clone, Copy, Debug, Default)]
+struct Written {
+    /// Whether anything.
+    some: bool,
+    /// The number behind the last of `rows` that is written.
+    end: u64,
+    taken: Option<EventTime>,
+}
+
+/// A row with the columns that are kept.
+#[derive(Debug)]
+pub(super) struct HeldRow {
+    pub(super) time: EventTime,
+    pub(super) lineage: Lineage,
+    pub(super) values: Box<[Value]>,
+    /// Whether it is written as one that waits.
+    pub(super) written: bool,
+}
+
+/// All partial matches that begin with one row.
+#[derive(Debug)]
+pub(super) struct Begun {
+    /// The number of the row.
+    pub(super) row: u64,
+    pub(super) time: EventTime,
+    /// The preferred first.
+    pub(super) partial: Vec<Partial>,
+    /// The best match so far; all partial ones that are left are preferred to it.
+    pub(super) accepted: Option<Path>,
+    /// How it ends; only as it does is it other than by a row.
+    pub(super) ending: Ending,
+}
+
+/// How what has begun ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// As a match that a row has decided.
+    Row,
+    /// As a match because WITHIN has passed.
+    Absence,
+    /// Not as a match, because WITHIN has passed.
+    Timeout,
+}
+
+/// A partial match and how it can go on, the preferred first.
+#[derive(Debug)]
+pub(super) struct Partial {
+    pub(super) path: Path,
+    pub(super) totals: Totals,
+    pub(super) waits: Waits,
+}
+
+/// The running aggregates of a partial match.
+pub(super) type Totals = SmallVec<[Accumulator; 1]>;
+
+impl Default for Partition {
+    fn default() -> Self {
+        Self {
+            line: Timeline::default(),
+            waiting: Vec::new(),
+            taken: EventTime::MIN,
+            rows: VecDeque::new(),
+            base: 0,
+            next: 0,
+            begun: VecDeque::new(),
+            matches: 0,
+            started: false,
+            armed: None,
+            row_bytes: 0,
+            written: Written::default(),
+        }
+    }
+}
+
+impl Partition {
+    /// Adds a row to those that wait, behind those that are equal in order.
+    pub(super) fn wait(&mut self, row: HeldRow, order: &[OrderKey]) {
+        let place = self.waiting.partition_point(|other| {
+            let times = other.time.cmp(&row.time);
+            times.then_with(|| ordered(order, &other.values, &row.values)) != Ordering::Greater
+        });
+        self.row_bytes += row.bytes();
+        self.waiting.insert(place, row);
+    }
+
+    /// Takes the rows that wait up to a time.
+    pub(super) fn take(&mut self, up_to: EventTime) {
+        let due = self.waiting.partition_point(|row| row.time <= up_to);
+        self.rows.extend(self.waiting.drain(..due));
+        self.taken = self.taken.max(up_to);
+    }
+
+    /// The number behind the last row.
+    pub(super) fn end(&self) -> u64 {
+        self.base + self.rows.len() as u64
+    }
+
+    /// The row of a number, if it is kept.
+    pub(super) fn row(&self, number: u64) -> Option<&HeldRow> {
+        let at = number.checked_sub(self.base)?;
+        self.rows.get(usize::try_from(at).ok()?)
+    }
+
+    /// How many partial matches there are.
+    pub(super) fn partial_matches(&self) -> usize {
+        self.begun.iter().map(|begun| begun.partial.len()).sum()
+    }
+
+    /// Forgets the rows that nothing will read any more.
+    pub(super) fn forget_rows(&mut self, lookback: usize) {
+        let first = self.begun.front().map_or(self.next, |begun| begun.row);
+        let keep = first.saturating_sub(lookback as u64).max(self.base);
+        let gone = self.rows.drain(..(keep - self.base) as usize);
+        self.row_bytes -= gone.map(|row| row.bytes()).sum::<usize>();
+        self.base = keep;
+    }
+
+    /// Writes what has come after `written`.
+    fn write(&self, written: Written, out: &mut Encoder) {
+        out.bool(!written.some);
+        if !written.some {
+            out.timeline(self.line);
+        }
+        let new = || {
+            self.waiting
+                .iter()
+                .filter(|row| !written.some || !row.written)
+        };
+        out.u64(new().count() as u64);
+        new().for_each(|row| row.encode(out));
+        let looked = written.taken != Some(self.taken);
+        out.bool(looked);
+        if !looked {
+            return;
+        }
+        out.time(self.taken);
+        out.u64(self.base);
+        let new = written.end.saturating_sub(self.base) as usize;
+        out.u64(self.rows.len().saturating_sub(new) as u64);
+        self.rows.iter().skip(new).for_each(|row| row.encode(out));
+        out.u64(self.next);
+        out.u64(self.matches);
+        out.bool(self.started);
+        out.u64(self.begun.len() as u64);
+        self.begun.iter().for_each(|begun| begun.encode(out));
+    }
+
+    fn note_written(&mut self) {
+        self.written = Written {
+            some: true,
+            end: self.end(),
+            taken: Some(self.taken),
+        };
+        self.waiting.iter_mut().for_each(|row| row.written = true);
+    }
+
+    /// Applies what was written of a partition of this pattern.
+    pub(super) fn read(&mut self, from: &mut Decoder<'_>, plan: &Match) -> Result<(), StateError> {
+        if from.bool()? {
+            *self = Self {
+                line: from.timeline(usize::MAX)?,
+                ..Self::default()
+            };
+        }
+        for _ in 0..from.count("waiting rows")? {
+            let row = HeldRow::decode(from, plan)?;
+            self.wait(row, &plan.order);
+        }
+        if from.bool()? {
+            self.read_rows(from, plan)?;
+        }
+        self.note_written();
+        Ok(())
+    }
+
+    fn read_rows(&mut self, from: &mut Decoder<'_>, plan: &Match) -> Result<(), StateError> {
+        let invalid = || StateError::Invalid { what: "row number" };
+        self.taken = from.time()?;
+        let taken = self.taken;
+        self.waiting.retain(|row| row.time > taken);
+        let base = from.u64()?;
+        let gone = base.checked_sub(self.base).ok_or_else(invalid)?;
+        if base > u64::MAX / 2 {
+            return Err(invalid());
+        }
+        let gone = usize::try_from(gone).unwrap_or(usize::MAX);
+        self.rows.drain(..gone.min(self.rows.len()));
+        self.base = base;
+        for _ in 0..from.count("rows")? {
+            self.rows.push_back(HeldRow::decode(from, plan)?);
+        }
+        self.row_bytes = self
+            .waiting
+            .iter()
+            .chain(&self.rows)
+            .map(HeldRow::bytes)
+            .sum();
+        self.next = from.u64()?;
+        if !(self.base..=self.end()).contains(&self.next) {
+            return Err(invalid());
+        }
+        self.matches = from.u64()?;
+        self.started = from.bool()?;
+        self.begun.clear();
+        for _ in 0..from.count("matches")? {
+            let begun = Begun::decode(from, plan, self)?;
+            self.begun.push_back(begun);
+        }
+        Ok(())
+    }
+}
+
+impl KeyState for Partition {
+    fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.rows.is_empty() && self.matches == 0 && !self.started
+    }
+
+    fn encode(&self, out: &mut Encoder) {
+        self.write(Written::default(), out);
+    }
+
+    fn encode_changes(&mut self, out: &mut Encoder) {
+        self.write(self.written, out);
+        self.note_written();
+    }
+}
+
+impl HeldRow {
+    /// Bytes of memory, about.
+    pub(super) fn bytes(&self) -> usize {
+        size_of::<Self>() + self.values.iter().map(bytes).sum::<usize>()
+    }
+
+    fn encode(&self, out: &mut Encoder) {
+        out.time(self.time);
+        out.lineage(self.lineage);
+        for value in &self.values {
+            out.value(value);
+        }
+    }
+
+    fn decode(from: &mut Decoder<'_>, plan: &Match) -> Result<Self, StateError> {
+        Ok(Self {
+            time: from.time()?,
+            lineage: from.lineage()?,
+            values: (0..plan.kept.len())
+                .map(|_| from.value())
+                .collect::<Result<_, _>>()?,
+            written: true,
+        })
+    }
+}
+
+/// Bytes of memory of a value, about.
+fn bytes(value: &Value) -> usize {
+    let all = |values: &[Value]| values.iter().map(bytes).sum();
+    size_of::<Value>()
+        + match value {
+            Value::Str(text) if text.is_heap_allocated() => text.capacity(),
+            Value::Bytes(bytes) => bytes.len(),
+            Value::Array(values) | Value::Row(values) => all(values),
+            Value::Map(entries) => entries.iter().map(|(k, v)| bytes(k) + bytes(v)).sum(),
+            _ => 0,
+        }
+}
+
+/// The order of two rows of one time.
+fn ordered(order: &[OrderKey], left: &[Value], right: &[Value]) -> Ordering {
+    let mut keys = order.iter().map(|key| {
+        let (left, right) = (&left[key.column], &right[key.column]);
+        if left.is_null() != right.is_null() {
+            let first = left.is_null() == key.nulls_first;
+            return if first {
+                Ordering::Less
+            } else {
+                Ordering::Greater
+            };
+        }
+        let order = total_order(left, right);
+        if key.descending {
+            order.reverse()
+        } else {
+            order
+        }
+    });
+    keys.find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
+}
+
+impl Begun {
+    /// Whether it is, or may become, a match.
+    pub(super) fn is_alive(&self) -> bool {
+        self.accepted.is_some() || !self.partial.is_empty()
+    }
+
+    fn encode(&self, out: &mut Encoder) {
+        out.u64(self.row);
+        out.time(self.time);
+        out.bool(self.accepted.is_some());
+        if let Some(path) = &self.accepted {
+            path.encode(out);
+        }
+        out.u64(self.partial.len() as u64);
+        for partial in &self.partial {
+            partial.path.encode(out);
+            out.u64(partial.waits.len() as u64);
+            for wait in &partial.waits {
+                out.u64(u64::from(wait.at));
+                for rounds in &wait.rounds {
+                    out.u64(u64::from(*rounds));
+                }
+            }
+        }
+    }
+
+    fn decode(
+        from: &mut Decoder<'_>,
+        plan: &Match,
+        partition: &Partition,
+    ) -> Result<Self, StateError> {
+        let invalid = StateError::Invalid { what: "match" };
+        let (row, time) = (from.u64()?, from.time()?);
+        if !(partition.base..partition.end()).contains(&row) {
+            return Err(invalid);
+        }
+        let rows = (partition.end() - row) as usize;
+        let variables = plan.variables.len();
+        let path = |from: &mut Decoder<'_>| Path::decode(from, rows, variables);
+        let accepted = if from.bool()? {
+            Some(path(from)?)
+        } else {
+            None
+        };
+        let mut begun = Self {
+            row,
+            time,
+            partial: Vec::new(),
+            accepted,
+            ending: Ending::Row,
+        };
+        for _ in 0..from.count("partial matches")? {
+            let path = path(from)?;
+            let mut waits = Waits::new();
+            for _ in 0..from.count("instructions")? {
+                let at = from.u64()?;
+                let instruction = usize::try_from(at).ok().and_then(|at| plan.program.get(at));
+                if !matches!(
+                    instruction,
+                    Some(Instruction::Row { .. } | Instruction::Absent(_))
+                ) {
+                    return Err(invalid);
+                }
+                let mut rounds = Rounds::new();
+                for _ in 0..plan.loops {
+                    rounds.push(u32::try_from(from.u64()?).map_err(|_| invalid.clone())?);
+                }
+                waits.push(Wait {
+                    at: at as u32,
+                    rounds,
+                });
+            }
+            begun.partial.push(Partial {
+                path,
+                totals: Totals::new(),
+                waits,
+            });
+        }
+        Ok(begun)
+    }
+}

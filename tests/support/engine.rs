@@ -1,0 +1,87 @@
+//! An engine whose epochs go to a disk in memory, to be killed and brought back by tests.
+
+use std::sync::Arc;
+
+use headwater::codec::Message;
+use headwater::engine::{Clock, Engine, EngineOptions, SealedEpoch, StateChange, Stored};
+use headwater::plan::{Plan, SourceId};
+use headwater::types::EventTime;
+
+/// An engine without state.
+pub(crate) fn engine(plan: &Arc<Plan>, least_fold_bytes: u64) -> Engine {
+    let options = EngineOptions {
+        max_keys: 1_000,
+        max_payload_bytes: 1 << 20,
+        least_fold_bytes,
+        connections: Vec::new(),
+    };
+    Engine::new(plan.clone(), &options)
+}
+
+/// A wall clock later than all events, and a steady one.
+pub(crate) fn clock(steady_micros: u64) -> Clock {
+    Clock {
+        wall: EventTime::from_millis(1_800_000_000_000),
+        steady_micros,
+    }
+}
+
+/// Hands a payload to a table.
+pub(crate) fn deliver(engine: &mut Engine, table: usize, payload: &str, clock: Clock) {
+    let message = Message {
+        topic: "t",
+        payload: payload.as_bytes(),
+        qos: 1,
+        retain: false,
+        received: clock.wall,
+    };
+    engine.deliver_to(SourceId(table), &message, clock);
+}
+
+/// What has been committed.
+#[derive(Debug, Default)]
+pub(crate) struct Disk {
+    epoch: u64,
+    meta: Vec<u8>,
+    base: Vec<Vec<u8>>,
+    deltas: Vec<Vec<u8>>,
+    /// The ids and lines of rows.
+    pub(crate) rows: Vec<(String, String)>,
+    /// The reasons and details of dead letters.
+    pub(crate) dead: Vec<(String, String)>,
+}
+
+impl Disk {
+    /// Takes an epoch.
+    pub(crate) fn commit(&mut self, sealed: SealedEpoch) {
+        (self.epoch, self.meta) = (sealed.epoch, sealed.meta);
+        match sealed.state {
+            StateChange::Unchanged => {}
+            StateChange::Delta(delta) => self.deltas.push(delta),
+            StateChange::Snapshot(base) => (self.base, self.deltas) = (base, Vec::new()),
+        }
+        let rows = sealed.local.into_iter();
+        self.rows
+            .extend(rows.map(|row| (row.id.to_string(), row.line)));
+        let dead = sealed.dead.into_iter();
+        self.dead
+            .extend(dead.map(|letter| (letter.reason.to_owned(), letter.detail)));
+    }
+
+    /// An engine as a start after a crash makes it.
+    pub(crate) fn restored(&self, plan: &Arc<Plan>, least_fold_bytes: u64) -> Engine {
+        let mut engine = engine(plan, least_fold_bytes);
+        if self.epoch > 0 {
+            let stored = Stored {
+                epoch: self.epoch,
+                meta: &self.meta,
+                base: &self.base,
+                deltas: &self.deltas,
+            };
+            engine
+                .restore(&stored, &[])
+                .expect("what was written can be read");
+        }
+        engine
+    }
+}
