@@ -83,8 +83,7 @@ pub(in super::super) fn needs_over(detector: &Detector) -> ResolveError {
 
 /// Any number.
 const ANY: [f64; 2] = [f64::MIN, f64::MAX];
-/// From the least that is not 0.
-const POSITIVE: [f64; 2] = [1e-300, f64::MAX];
+const POSITIVE: [f64; 2] = [f64::MIN_POSITIVE, f64::MAX];
 const MOST_QUIET: u32 = 1_000_000;
 const MOST_BASELINE: u32 = 1_000_000;
 const BASELINE: u32 = 100;
@@ -109,7 +108,7 @@ impl Converter<'_> {
                 let hint = if detector.by_place.is_empty() {
                     "remove ROWS or RANGE: it remembers what it needs of the rows before"
                 } else {
-                    "write RANGE BETWEEN INTERVAL '2' MINUTE PRECEDING AND CURRENT ROW, for LIMIT DURATION(minute, 2)"
+                    "write LIMIT DURATION(minute, 2), or RANGE INTERVAL '2' MINUTE PRECEDING"
                 };
                 let message = format!("{} takes no such frame", detector.name);
                 return Err(self.blame(ast, ResolveError::hinted(message, hint)));

@@ -106,6 +106,8 @@ impl Settings {
     ) -> Result<Option<f64>, Diagnostic> {
         let expected = if least == f64::MIN && most == f64::MAX {
             "a number".to_owned()
+        } else if most == f64::MAX && least == f64::MIN_POSITIVE {
+            "a number above 0".to_owned()
         } else if most == f64::MAX {
             format!("a number from {least}")
         } else {
