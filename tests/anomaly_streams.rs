@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use headwater::ops::Detector;
-use headwater::plan::{Method, ScoreOptions};
+use headwater::plan::{JointOptions, Method, ScoreOptions};
 use headwater::types::{EventTime, Value};
 
 const STEP_SECS: i64 = 300;
@@ -163,7 +163,6 @@ fn false_alarms_are_rare_on_stationary_streams() {
                 _ => 70 * 2,
             };
             assert!(count <= most, "{kind:?}, lean {lean}: {count} in 200,000");
-            println!("{kind:?} lean {lean}: {} in 100,000", count / 2);
         }
     }
 }
@@ -190,7 +189,6 @@ fn finds(
             let found = alarms(&values, lean, None);
             let first = found.iter().find(|(i, _)| *i >= at);
             let delayed = first.map(|(i, _)| i - at);
-            println!("{what}, lean {lean}, seed {seed}: {delayed:?} {first:?}");
             assert!(
                 delayed.is_some_and(|delayed| delayed <= delay),
                 "{what}, lean {lean}, seed {seed}: {first:?}"
@@ -249,6 +247,84 @@ fn a_missing_hour_is_found_with_the_next_reading() {
             let found = alarms(&values, lean, Some((at, 13)));
             let first = found.iter().find(|(i, _)| *i >= at).unwrap();
             assert_eq!(first, &(at, "gap".to_owned()), "seed {seed}");
+        }
+    }
+}
+
+/// The alarms of three columns that follow one another with noise; from `at` on the second goes its own way.
+fn joint_alarms(length: usize, seed: u64, at: usize, quiet: u32) -> Vec<(usize, i64)> {
+    let method = Method::Joint(JointOptions {
+        columns: 3,
+        threshold: 3.5,
+        quiet,
+    });
+    let mut detector = Detector::new(&method);
+    let mut random = Random::new(seed);
+    let mut found = Vec::new();
+    for i in 0..length {
+        let load = 50.0 + 10.0 * random.normal();
+        let second = if i < at {
+            2.0 * load
+        } else {
+            2.0 * (50.0 + 10.0 * random.normal())
+        };
+        let values = [
+            load + random.normal(),
+            second + random.normal(),
+            -load + random.normal(),
+        ];
+        let time = EventTime::from_micros(i as i64 * 1_000_000);
+        let Value::Row(fields) = detector.take(&method, time, &values.map(Value::Double)) else {
+            panic!("a score for every row");
+        };
+        if let [_, Value::Bool(true), _, Value::Int(argument)] = &*fields {
+            found.push((i, *argument));
+        }
+    }
+    found
+}
+
+#[test]
+fn columns_that_no_longer_go_together_are_found_though_each_is_as_ever() {
+    for seed in 1..=5 {
+        let still = joint_alarms(100_000, seed, usize::MAX, 100);
+        assert!(still.len() <= 70, "seed {seed}: {} in 100,000", still.len());
+        let found = joint_alarms(2_100, seed, 2_000, 0);
+        let first = found.iter().find(|(i, _)| *i >= 2_000).unwrap();
+        assert!(first.0 <= 2_003 && first.1 == 2, "seed {seed}: {first:?}");
+    }
+}
+
+/// The band holds what it says, on streams of any distribution.
+#[test]
+fn a_forecast_band_holds_its_part_of_all_readings() {
+    for kind in [
+        Kind::Daily,
+        Kind::Noise,
+        Kind::StudentT3,
+        Kind::LogNormal,
+        Kind::Autoregressive,
+    ] {
+        for confidence in [0.9, 0.99] {
+            let method = Method::Forecast { confidence };
+            let mut detector = Detector::new(&method);
+            let (mut inside, mut all) = (0.0, 0.0);
+            for (i, value) in stream(kind, 60 * PER_DAY, 3).into_iter().enumerate() {
+                let time = EventTime::from_micros(i as i64 * STEP_SECS * 1_000_000);
+                let Value::Row(fields) = detector.take(&method, time, &[Value::Double(value)])
+                else {
+                    panic!("a band for every number");
+                };
+                if i >= 14 * PER_DAY {
+                    all += 1.0;
+                    inside += f64::from(u8::from(fields[4] == Value::Bool(false)));
+                }
+            }
+            let part: f64 = inside / all;
+            assert!(
+                (part - confidence).abs() < 0.01,
+                "{kind:?} {confidence}: {part}"
+            );
         }
     }
 }

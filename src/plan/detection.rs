@@ -3,7 +3,7 @@
 //! Invariants: the settings are checked; all that decides a detector's rows and the meaning of its state is in its
 //! canonical text.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use crate::expr::Expr;
@@ -235,6 +235,17 @@ pub enum SpikeMode {
     SpikesAndDips,
 }
 
+impl SpikeMode {
+    /// The mode as SQL writes it.
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Spikes => "'spikes'",
+            Self::Dips => "'dips'",
+            Self::SpikesAndDips => "'spikesanddips'",
+        }
+    }
+}
+
 /// The values that a detector compares with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct History {
@@ -327,8 +338,8 @@ impl Method {
     /// The settings, each with its name.
     fn settings(&self) -> String {
         let mut text = String::new();
-        let mut put = |name: &str, value: &dyn std::fmt::Debug| {
-            let _ = write!(text, ", {name} => {value:?}");
+        let mut put = |name: &str, value: &dyn fmt::Display| {
+            let _ = write!(text, ", {name} => {value}");
         };
         match self {
             Self::Score(options) => {
@@ -361,13 +372,18 @@ impl Method {
             Self::Rules { normal, rules } => {
                 normal.put(&mut put);
                 let names: Vec<&str> = rules.iter().map(|rule| rule.name()).collect();
-                put("rules", &names.join(","));
+                put("rules", &format!("'{}'", names.join(",")));
             }
             Self::GrossRange { fail, suspect } => {
-                put("fail_low", &fail[0]);
-                put("fail_high", &fail[1]);
-                put("suspect_low", &suspect[0]);
-                put("suspect_high", &suspect[1]);
+                let bounds = [
+                    ("fail_low", fail[0]),
+                    ("fail_high", fail[1]),
+                    ("suspect_low", suspect[0]),
+                    ("suspect_high", suspect[1]),
+                ];
+                for (name, bound) in bounds.iter().filter(|(_, bound)| bound.is_finite()) {
+                    put(name, bound);
+                }
             }
             Self::Spike { suspect, fail } => {
                 put("suspect", suspect);
@@ -380,8 +396,11 @@ impl Method {
                 fail,
             } => {
                 put("tolerance", tolerance);
-                put("suspect", &suspect.as_micros());
-                put("fail", &fail.as_micros());
+                for (name, span) in [("suspect", suspect), ("fail", fail)] {
+                    if span.as_micros() < i64::MAX {
+                        put(name, span);
+                    }
+                }
             }
             Self::SpikeAndDip {
                 confidence,
@@ -389,7 +408,7 @@ impl Method {
                 history,
             } => {
                 put("confidence", confidence);
-                put("mode", mode);
+                put("mode", &mode.text());
                 history.put(&mut put);
             }
             Self::ChangePoint {
@@ -405,20 +424,28 @@ impl Method {
 }
 
 /// Takes a setting with its name.
-type Put<'a> = dyn FnMut(&str, &dyn std::fmt::Debug) + 'a;
+type Put<'a> = dyn FnMut(&str, &dyn fmt::Display) + 'a;
 
 impl Normal {
     fn put(&self, put: &mut Put<'_>) {
-        put("target", &self.target);
-        put("sigma", &self.sigma);
-        put("baseline", &self.baseline);
+        if let Some(target) = self.target {
+            put("target", &target);
+        }
+        if let Some(sigma) = self.sigma {
+            put("sigma", &sigma);
+        }
+        if self.target.is_none() || self.sigma.is_none() {
+            put("baseline", &self.baseline);
+        }
     }
 }
 
 impl History {
     fn put(&self, put: &mut Put<'_>) {
         put("history", &self.size);
-        put("duration", &self.duration.as_micros());
+        if self.duration.as_micros() < i64::MAX {
+            put("duration", &self.duration);
+        }
     }
 }
 

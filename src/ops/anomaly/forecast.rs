@@ -118,10 +118,14 @@ impl Forecast {
         out.bool(self.origin.is_some());
         out.f64(self.origin.unwrap_or_default());
         for parts in [&self.hours[..], &self.deviations, &self.week] {
-            parts.iter().for_each(|part| out.f32(*part));
+            for part in parts {
+                out.f32(*part);
+            }
         }
         for counts in [&self.counts[..], &self.week_counts] {
-            counts.iter().for_each(|count| out.u8(*count));
+            for count in counts {
+                out.u8(*count);
+            }
         }
         out.f32(self.factor);
     }

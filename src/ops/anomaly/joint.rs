@@ -26,6 +26,8 @@ const HUBER: f64 = 3.0;
 const SHRINK: f64 = 1e-3;
 /// A distance from a constant, in deviations.
 const FROM_CONSTANT: f64 = 1e3;
+/// Rows before the distances are learnt.
+const BURN_IN: u32 = 80;
 /// What is taken off a score, as the better of two statistics counts.
 const TWO_STATISTICS: f64 = 0.301;
 
@@ -94,9 +96,13 @@ impl Joint {
             .collect();
         let drift = dot(&product(&inverse, &smooth), &smooth).max(0.0).sqrt();
         let mut score: f64 = 0.0;
-        for (tail, statistic) in self.tails.iter_mut().zip([distance, drift]) {
-            score = score.max(tail.score(statistic, self.count) - TWO_STATISTICS);
-            tail.learn(statistic, self.count);
+        // The first distances are from a mean and a covariance that know nothing.
+        let judged = self.count.saturating_sub(BURN_IN);
+        if judged > 0 {
+            for (tail, statistic) in self.tails.iter_mut().zip([distance, drift]) {
+                score = score.max(tail.score(statistic, judged) - TWO_STATISTICS);
+                tail.learn(statistic, judged);
+            }
         }
         if self.count <= WARM_UP {
             score = 0.0;
@@ -137,7 +143,7 @@ impl Joint {
         let rate = RATE.max(1.0 / f64::from(self.count));
         let near = HUBER * (off.len() as f64).sqrt();
         // The first rows are all far from a mean and covariance that know nothing.
-        let weight = if self.count > WARM_UP && distance > near {
+        let weight = if self.count > BURN_IN && distance > near {
             near / distance
         } else {
             1.0
@@ -199,7 +205,9 @@ impl Joint {
         out.u64(u64::from(self.quiet));
         self.origin.iter().for_each(|value| out.f64(*value));
         for parts in [&self.mean, &self.covariance, &self.smooth] {
-            parts.iter().for_each(|part| out.f32(*part));
+            for part in parts {
+                out.f32(*part);
+            }
         }
         self.tails.iter().for_each(|tail| tail.encode(out));
     }

@@ -16,7 +16,7 @@ use crate::plan::{
 use crate::types::{Timespan, Type};
 
 use super::super::convert::{Converter, at};
-use super::settings::Settings;
+use super::settings::{Bounds, Settings};
 
 /// A detector's function.
 #[derive(Debug)]
@@ -81,12 +81,11 @@ pub(in super::super) fn needs_over(detector: &Detector) -> ResolveError {
     )
 }
 
-/// Any number.
-const ANY: [f64; 2] = [f64::MIN, f64::MAX];
-const POSITIVE: [f64; 2] = [f64::MIN_POSITIVE, f64::MAX];
 const MOST_QUIET: u32 = 1_000_000;
 const MOST_BASELINE: u32 = 1_000_000;
 const BASELINE: u32 = 100;
+/// An alarm in 3,000 rows at most.
+const JOINT_THRESHOLD: f64 = 3.5;
 
 impl Converter<'_> {
     /// A call of a detector, over rows whose time is in column `time`.
@@ -236,7 +235,11 @@ fn method(
         "ANOMALY_SCORE" => {
             let default = ScoreOptions::default();
             Method::Score(ScoreOptions {
-                threshold: settings.number_or("threshold", [0.1, 50.0], default.threshold)?,
+                threshold: settings.number_or(
+                    "threshold",
+                    Bounds::Within(0.1, 50.0),
+                    default.threshold,
+                )?,
                 quiet: settings
                     .count("quiet", [0, MOST_QUIET])?
                     .unwrap_or(default.quiet),
@@ -247,31 +250,35 @@ fn method(
             let default = ScoreOptions::default();
             Method::Joint(JointOptions {
                 columns,
-                threshold: settings.number_or("threshold", [0.1, 50.0], default.threshold)?,
+                threshold: settings.number_or(
+                    "threshold",
+                    Bounds::Within(0.1, 50.0),
+                    JOINT_THRESHOLD,
+                )?,
                 quiet: settings
                     .count("quiet", [0, MOST_QUIET])?
                     .unwrap_or(default.quiet),
             })
         }
         "FORECAST_BAND" => Method::Forecast {
-            confidence: settings.number_or("confidence", [0.5, 0.9999], 0.99)?,
+            confidence: settings.number_or("confidence", Bounds::Within(0.5, 0.9999), 0.99)?,
         },
         "CUSUM" => Method::Cusum(CusumOptions {
             normal: normal(settings)?,
-            k: settings.number_or("k", [0.0, 100.0], 0.5)?,
-            h: settings.number_or("h", POSITIVE, 5.0)?,
-            head_start: settings.number_or("head_start", [0.0, 1.0], 0.0)?,
+            k: settings.number_or("k", Bounds::Within(0.0, 100.0), 0.5)?,
+            h: settings.number_or("h", Bounds::Positive, 5.0)?,
+            head_start: settings.number_or("head_start", Bounds::Within(0.0, 1.0), 0.0)?,
             restart: settings.flag("restart")?,
         }),
         "EWMA_CHART" => Method::EwmaChart(EwmaOptions {
             normal: normal(settings)?,
-            lambda: settings.number_or("lambda", [0.001, 1.0], 0.2)?,
-            width: settings.number_or("width", POSITIVE, 3.0)?,
+            lambda: settings.number_or("lambda", Bounds::Within(0.001, 1.0), 0.2)?,
+            width: settings.number_or("width", Bounds::Positive, 3.0)?,
             asymptotic: settings.flag("asymptotic")?,
         }),
         "SHEWHART_CHART" => Method::Shewhart {
             normal: normal(settings)?,
-            width: settings.number_or("width", POSITIVE, 3.0)?,
+            width: settings.number_or("width", Bounds::Positive, 3.0)?,
         },
         "CONTROL_RULES" => Method::Rules {
             normal: normal(settings)?,
@@ -285,8 +292,8 @@ fn method(
         },
         "QARTOD_GROSS_RANGE" => gross_range(settings)?,
         "QARTOD_SPIKE" => {
-            let suspect = settings.number("suspect", [0.0, f64::MAX])?;
-            let fail = settings.number("fail", [0.0, f64::MAX])?;
+            let suspect = settings.number("suspect", Bounds::NotNegative)?;
+            let fail = settings.number("fail", Bounds::NotNegative)?;
             let either = settings.required("suspect", "0.5", suspect.or(fail))?;
             Method::Spike {
                 suspect: suspect.unwrap_or(either),
@@ -294,13 +301,13 @@ fn method(
             }
         }
         "QARTOD_RATE_OF_CHANGE" => {
-            let threshold = settings.number("threshold", [0.0, f64::MAX])?;
+            let threshold = settings.number("threshold", Bounds::NotNegative)?;
             Method::RateOfChange {
                 threshold: settings.required("threshold", "0.5 (per second)", threshold)?,
             }
         }
         "QARTOD_FLAT_LINE" => {
-            let tolerance = settings.number("tolerance", POSITIVE)?;
+            let tolerance = settings.number("tolerance", Bounds::Positive)?;
             let suspect = settings.span("suspect")?;
             let fail = settings.span("fail")?;
             let longest = Timespan::from_micros(i64::MAX);
@@ -341,8 +348,8 @@ fn method(
 /// What a chart takes for normal.
 fn normal(settings: &mut Settings) -> Result<Normal, Diagnostic> {
     Ok(Normal {
-        target: settings.number("target", ANY)?,
-        sigma: settings.number("sigma", POSITIVE)?,
+        target: settings.number("target", Bounds::Any)?,
+        sigma: settings.number("sigma", Bounds::Positive)?,
         baseline: settings
             .count("baseline", [2, MOST_BASELINE])?
             .unwrap_or(BASELINE),
@@ -370,10 +377,10 @@ fn rules(text: &str) -> Option<Vec<ControlRule>> {
 }
 
 fn gross_range(settings: &mut Settings) -> Result<Method, Diagnostic> {
-    let fail_low = settings.number("fail_low", ANY)?;
-    let fail_high = settings.number("fail_high", ANY)?;
-    let suspect_low = settings.number("suspect_low", ANY)?;
-    let suspect_high = settings.number("suspect_high", ANY)?;
+    let fail_low = settings.number("fail_low", Bounds::Any)?;
+    let fail_high = settings.number("fail_high", Bounds::Any)?;
+    let suspect_low = settings.number("suspect_low", Bounds::Any)?;
+    let suspect_high = settings.number("suspect_high", Bounds::Any)?;
     let any = fail_low.or(fail_high).or(suspect_low).or(suspect_high);
     settings.required("fail_high", "100", any)?;
     let span = |low: Option<f64>, high: Option<f64>| {
@@ -399,7 +406,7 @@ fn azure(
     duration: Option<Timespan>,
     settings: &mut Settings,
 ) -> Result<(f64, History), Diagnostic> {
-    let confidence = settings.number("confidence", [1.0, 100.0])?;
+    let confidence = settings.number("confidence", Bounds::Within(1.0, 100.0))?;
     let confidence = settings.required("confidence", "95", confidence)?;
     let size = settings.count("history", [2, MAX_HISTORY])?;
     let history = History {

@@ -2,6 +2,8 @@
 //!
 //! Invariant: each setting that is written is asked for, or refused at its place with the name that is nearest.
 
+use std::fmt;
+
 use sqlparser::ast::{Expr as Ast, Ident};
 
 use crate::expr::{ResolveError, Typed};
@@ -10,6 +12,38 @@ use crate::types::{Timespan, Value};
 
 use super::super::convert::{Converter, at};
 use super::super::lex::place;
+
+/// What a number may be.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Bounds {
+    Any,
+    Positive,
+    NotNegative,
+    /// Both included.
+    Within(f64, f64),
+}
+
+impl Bounds {
+    fn hold(self, number: f64) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Positive => number > 0.0,
+            Self::NotNegative => number >= 0.0,
+            Self::Within(least, most) => (least..=most).contains(&number),
+        }
+    }
+}
+
+impl fmt::Display for Bounds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("a number"),
+            Self::Positive => f.write_str("a number above 0"),
+            Self::NotNegative => f.write_str("a number from 0"),
+            Self::Within(least, most) => write!(f, "a number from {least} to {most}"),
+        }
+    }
+}
 
 /// A setting that was written.
 #[derive(Debug)]
@@ -98,23 +132,14 @@ impl Settings {
         Err(at(given.place.clone(), ResolveError::new(message)))
     }
 
-    /// A number within bounds, which are included.
+    /// A number within bounds.
     pub(super) fn number(
         &mut self,
         name: &'static str,
-        [least, most]: [f64; 2],
+        bounds: Bounds,
     ) -> Result<Option<f64>, Diagnostic> {
-        let expected = if least == f64::MIN && most == f64::MAX {
-            "a number".to_owned()
-        } else if most == f64::MAX && least == f64::MIN_POSITIVE {
-            "a number above 0".to_owned()
-        } else if most == f64::MAX {
-            format!("a number from {least}")
-        } else {
-            format!("a number from {least} to {most}")
-        };
-        self.read(name, &expected, |value| {
-            number(value).filter(|n| (least..=most).contains(n))
+        self.read(name, &bounds.to_string(), |value| {
+            number(value).filter(|number| bounds.hold(*number))
         })
     }
 
@@ -122,7 +147,7 @@ impl Settings {
     pub(super) fn number_or(
         &mut self,
         name: &'static str,
-        bounds: [f64; 2],
+        bounds: Bounds,
         default: f64,
     ) -> Result<f64, Diagnostic> {
         Ok(self.number(name, bounds)?.unwrap_or(default))

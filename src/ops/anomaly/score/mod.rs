@@ -8,7 +8,7 @@
 //! all the time. [`RETURN_PERIOD`] turns it into the score.
 //!
 //! **What a score means**: the decimal logarithm of a return period in events: on a stationary stream an alarm at
-//! score `s` comes at most once in `10^s` events (tests/anomaly_streams measures it on nine kinds of stream). It is an
+//! score `s` comes at most once in `10^s` events (`tests/anomaly_streams.rs` measures it on nine kinds of stream). It is an
 //! upper bound, and most streams stay well below it.
 //!
 //! Invariants: nothing is scored for the first [`WARM_UP`] events. A value is scored before it is learnt. There is no

@@ -62,7 +62,9 @@ impl Sequence {
                 let row = &mut self.counts[row];
                 row[symbol] += 2;
                 if total(row) > FULL {
-                    row.iter_mut().for_each(|count| *count /= 2);
+                    for count in row {
+                        *count /= 2;
+                    }
                 }
             }
         }
