@@ -38,6 +38,14 @@ const fn one(
 const WINDOW_COLUMNS: &str =
     "id STRING, window_end TIMESTAMP(3), n BIGINT, mean DOUBLE, greatest DOUBLE";
 
+const PATTERN_COLUMNS: &str = "id STRING, first TIMESTAMP(3), last TIMESTAMP(3)";
+const TWO_STEPS: &str = "SELECT id, first, last FROM sensors MATCH_RECOGNIZE (PARTITION BY id ORDER BY ts \
+MEASURES A.ts AS first, B.ts AS last AFTER MATCH SKIP PAST LAST ROW PATTERN (A B) WITHIN INTERVAL '1' MINUTE \
+DEFINE A AS vib > 7, B AS temp > 50)";
+const FIVE_STEPS: &str = "SELECT id, first, last FROM sensors MATCH_RECOGNIZE (PARTITION BY id ORDER BY ts \
+MEASURES A.ts AS first, E.ts AS last AFTER MATCH SKIP PAST LAST ROW PATTERN (A B C D E) WITHIN INTERVAL '5' MINUTE \
+DEFINE B AS B.vib > A.vib, C AS C.vib > B.vib, D AS D.vib > C.vib, E AS E.temp > 30)";
+
 /// All of them.
 pub(crate) const WORKLOADS: &[Workload] = &[
     one(
@@ -88,6 +96,52 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         "SELECT id, ts, step FROM (SELECT id, ts, temp - LAG(temp) OVER (PARTITION BY id ORDER BY ts) AS step \
          FROM sensors) WHERE step > 35",
     ),
+    one(
+        "pattern2",
+        "a pattern of two steps per device",
+        "window",
+        PATTERN_COLUMNS,
+        TWO_STEPS,
+    ),
+    one(
+        "pattern5",
+        "a pattern of five rising steps per device",
+        "window",
+        PATTERN_COLUMNS,
+        FIVE_STEPS,
+    ),
+    Workload {
+        devices: 10,
+        ..one(
+            "pattern2-10",
+            "the pattern of two steps, 10 devices",
+            "window",
+            PATTERN_COLUMNS,
+            TWO_STEPS,
+        )
+    },
+    Workload {
+        devices: 10,
+        ..one(
+            "pattern5-10",
+            "the pattern of five steps, 10 devices",
+            "window",
+            PATTERN_COLUMNS,
+            FIVE_STEPS,
+        )
+    },
+    Workload {
+        devices: 10,
+        ..one(
+            "overlap100",
+            "100 overlapping partial matches for each of 10 devices",
+            "window",
+            PATTERN_COLUMNS,
+            "SELECT id, first, last FROM sensors MATCH_RECOGNIZE (PARTITION BY id ORDER BY ts \
+             MEASURES A.ts AS first, C.ts AS last AFTER MATCH SKIP TO NEXT ROW PATTERN (A B* C) \
+             WITHIN INTERVAL '1000' SECOND DEFINE B AS B.vib > A.vib - 100, C AS C.vib > 100)",
+        )
+    },
     Workload {
         name: "rules",
         what: "1,000 rules on one stream, each with its own threshold and group of devices",

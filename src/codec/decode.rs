@@ -3,6 +3,7 @@
 use compact_str::CompactString;
 
 use super::json::JsonShape;
+use super::layout::Layouts;
 use super::scalar::parse_scalar;
 use super::{CodecError, CsvFormat, Format, Metadata, TimestampFormat};
 use crate::types::{EventTime, Row, Type, Value};
@@ -63,7 +64,7 @@ pub struct Decoder {
 
 #[derive(Debug)]
 enum Kind {
-    Json(JsonShape),
+    Json(JsonShape, Layouts),
     Text { slots: Vec<usize> },
     Csv(CsvFormat, Vec<usize>),
 }
@@ -87,7 +88,7 @@ impl Decoder {
                 _ => None,
             });
         let kind = match format {
-            Format::Json(options) => Kind::Json(JsonShape::new(options, paths)),
+            Format::Json(options) => Kind::Json(JsonShape::new(options, paths), Layouts::default()),
             Format::Csv(options) => {
                 Kind::Csv(options.clone(), paths.map(|(slot, _)| slot).collect())
             }
@@ -108,12 +109,13 @@ impl Decoder {
     pub fn decode(&mut self, message: &Message<'_>) -> Result<Vec<Row>, CodecError> {
         // What a large message that failed has left.
         self.rows.truncate(ROWS_KEPT);
-        let count = match &self.kind {
-            Kind::Json(shape) => {
+        let count = match &mut self.kind {
+            Kind::Json(shape, layouts) => {
                 if message.payload.is_empty() {
                     return Err(CodecError::EmptyPayload);
                 }
-                shape.decode(utf8(message.payload)?, &self.columns, &mut self.rows)?
+                let text = utf8(message.payload)?;
+                shape.decode(text, layouts, &self.columns, &mut self.rows)?
             }
             Kind::Csv(options, slots) => {
                 let text = utf8(message.payload)?;
@@ -122,7 +124,7 @@ impl Decoder {
             Kind::Text { slots } => {
                 let text = utf8(message.payload)?;
                 let row = cleared_row(&mut self.rows, 0, self.columns.len());
-                for &slot in slots {
+                for &slot in slots.iter() {
                     row[slot] = text_value(text, &self.columns[slot])?;
                 }
                 1
@@ -152,14 +154,22 @@ fn utf8(payload: &[u8]) -> Result<&str, CodecError> {
     })
 }
 
-/// The row buffer `index`, all NULL, made if there is none yet.
-pub(super) fn cleared_row(rows: &mut Vec<Row>, index: usize, width: usize) -> &mut Row {
+/// The row buffer `index`, with whatever it held, made if there is none yet.
+pub(super) fn row_of(rows: &mut Vec<Row>, index: usize, width: usize) -> &mut Row {
     if rows.len() <= index {
         rows.resize_with(index + 1, Vec::new);
     }
     let row = &mut rows[index];
-    row.clear();
-    row.resize(width, Value::Null);
+    if row.len() != width {
+        row.resize(width, Value::Null);
+    }
+    row
+}
+
+/// The row buffer `index`, all NULL.
+pub(super) fn cleared_row(rows: &mut Vec<Row>, index: usize, width: usize) -> &mut Row {
+    let row = row_of(rows, index, width);
+    row.fill(Value::Null);
     row
 }
 

@@ -1,7 +1,8 @@
 //! JSON by projection: only the fields that some column reads are looked at.
 //!
 //! The columns' paths form a tree. A visitor walks the document along it, skips what no column reads (without
-//! recursion, so nesting cannot exhaust the stack) and hands each leaf's text to the column's type.
+//! recursion, so nesting cannot exhaust the stack) and hands each leaf's text to the column's type. Most messages need no
+//! walk: see `layout`.
 
 use std::fmt;
 
@@ -11,7 +12,8 @@ use compact_str::CompactString;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::decode::{InputColumn, Origin, cleared_row, wrong_type};
+use super::decode::{InputColumn, Origin, cleared_row, row_of, wrong_type};
+use super::layout::Layouts;
 use super::scalar::parse_scalar;
 use super::{CodecError, JsonFormat, TimestampFormat};
 use crate::types::{Row, Type, Value};
@@ -23,14 +25,22 @@ const MAX_TYPE_DEPTH: usize = 32;
 #[derive(Debug)]
 pub(super) struct JsonShape {
     root: Node,
-    options: JsonFormat,
+    pub(super) options: JsonFormat,
 }
 
 /// A place in the document: the columns that read it and the fields below it that columns read.
 #[derive(Debug, Default)]
-struct Node {
-    slots: Vec<usize>,
+pub(super) struct Node {
+    pub(super) slots: Vec<usize>,
     children: Vec<(String, Node)>,
+}
+
+impl Node {
+    /// What columns read below a key.
+    pub(super) fn child(&self, key: &str) -> Option<&Self> {
+        let mut children = self.children.iter();
+        children.find(|(name, _)| name == key).map(|(_, node)| node)
+    }
 }
 
 impl JsonShape {
@@ -61,9 +71,14 @@ impl JsonShape {
     pub(super) fn decode(
         &self,
         text: &str,
+        layouts: &mut Layouts,
         columns: &[InputColumn],
         rows: &mut Vec<Row>,
     ) -> Result<usize, CodecError> {
+        let row = row_of(rows, 0, columns.len());
+        if layouts.fill(text, self, columns, row) {
+            return Ok(1);
+        }
         if text.trim_start().starts_with('[') && self.root.slots.is_empty() {
             let elements: Vec<&RawValue> = serde_json::from_str(text).map_err(invalid)?;
             for (index, element) in elements.iter().enumerate() {
@@ -74,6 +89,7 @@ impl JsonShape {
         }
         let row = cleared_row(rows, 0, columns.len());
         self.fill(text, columns, row)?;
+        layouts.learn(text, &self.root, columns);
         Ok(1)
     }
 
@@ -249,12 +265,7 @@ impl<'n> Visitor<'_> for Key<'n> {
     }
 
     fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
-        Ok(self
-            .0
-            .children
-            .iter()
-            .find(|(name, _)| name == key)
-            .map(|(_, node)| node))
+        Ok(self.0.child(key))
     }
 }
 
@@ -272,7 +283,12 @@ impl<'de> DeserializeSeed<'de> for Below<'_, '_> {
 }
 
 /// The value of type `ty` in the JSON text `raw`; NULL for `null`, `None` for another type.
-fn parse_value(raw: &str, ty: &Type, timestamps: &TimestampFormat, depth: usize) -> Option<Value> {
+pub(super) fn parse_value(
+    raw: &str,
+    ty: &Type,
+    timestamps: &TimestampFormat,
+    depth: usize,
+) -> Option<Value> {
     if raw == "null" {
         return Some(Value::Null);
     }

@@ -10,6 +10,7 @@ mod csv;
 mod decode;
 mod encode;
 mod json;
+mod layout;
 mod scalar;
 mod timestamp;
 

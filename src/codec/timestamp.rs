@@ -73,6 +73,17 @@ fn at_offset(civil: DateTime, offset: Offset) -> Option<i64> {
         .then_some(micros)
 }
 
+/// The point in time that a whole number stands for; `None` where the format has none, or it does not fit.
+pub(super) fn epoch_micros(whole: i64, format: &TimestampFormat) -> Option<i64> {
+    match format {
+        TimestampFormat::EpochSeconds => whole.checked_mul(1_000_000),
+        TimestampFormat::EpochMillis => whole.checked_mul(1_000),
+        TimestampFormat::EpochMicros => Some(whole),
+        TimestampFormat::EpochNanos => Some(whole.div_euclid(1_000)),
+        TimestampFormat::Sql | TimestampFormat::Iso8601 | TimestampFormat::Pattern(_) => None,
+    }
+}
+
 /// A decimal number of units of `unit_micros`, exact: a double would lose the microseconds of today's date.
 fn parse_epoch(text: &str, unit_micros: i64) -> Option<i64> {
     if let Ok(whole) = text.parse::<i64>() {

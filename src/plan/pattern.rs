@@ -81,11 +81,11 @@ pub enum Output {
     Measure(usize),
 }
 
-/// Rows of one key that wait for the watermark, and rows that matches which have begun may hold.
+/// Rows of one key that matches which have begun may hold, and rows that wait for the watermark.
 pub const MAX_PATTERN_ROWS: usize = 10_000;
 /// Partial matches of one key.
 pub const MAX_PARTIAL_MATCHES: usize = 1_000;
-/// Bytes of memory of the rows and partial matches of one key, about.
+/// Bytes of memory of the rows and partial matches of one key, about, and of its rows that wait.
 pub const MAX_PATTERN_BYTES: usize = 4 << 20;
 
 /// A column that orders rows of one time.

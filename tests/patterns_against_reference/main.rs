@@ -1,4 +1,4 @@
-//! MATCH_RECOGNIZE against a reference that backtracks over whole partitions: random patterns with random conditions,
+//! `MATCH_RECOGNIZE` against a reference that backtracks over whole partitions: random patterns with random conditions,
 //! measures, skips and bounds, over random streams with random disorder, ties, NULLs and keys, with crashes and restores
 //! at random points. A failure prints its seed and its query.
 //!

@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter};
 
 use super::disk::Random;
 
-/// A MATCH_RECOGNIZE clause.
+/// A `MATCH_RECOGNIZE` clause.
 #[derive(Clone, Debug)]
 pub(crate) struct Query {
     pub(crate) pattern: Node,
@@ -195,7 +195,9 @@ impl Query {
             subset
         });
         let mut conditions = vec![Condition::Any; 4];
-        for variable in &used {
+        // What stays away has a condition and no rows that could be read.
+        let stays_away = absent.filter(|absent| !used.contains(absent));
+        for variable in used.iter().chain(&stays_away) {
             let scope = Scope {
                 used: &used,
                 subset: subset.as_ref(),
@@ -445,7 +447,9 @@ impl Node {
                 }
             }
             Self::Either(nodes) | Self::Permute(nodes) => {
-                nodes.iter_mut().for_each(|node| node.give_way(followed));
+                for node in nodes {
+                    node.give_way(followed);
+                }
             }
             Self::Repeat {
                 node,
@@ -469,14 +473,17 @@ impl Node {
         }
     }
 
+    /// Adds the variables that rows can have.
     fn variables(&self, used: &mut Vec<usize>) {
         match self {
-            Self::Start => {}
-            Self::Variable(variable) | Self::Absent(variable) if used.contains(variable) => {}
-            Self::Variable(variable) | Self::Absent(variable) => used.push(*variable),
+            Self::Start | Self::Absent(_) => {}
+            Self::Variable(variable) if used.contains(variable) => {}
+            Self::Variable(variable) => used.push(*variable),
             Self::Excluded(node) => node.variables(used),
             Self::Sequence(nodes) | Self::Permute(nodes) | Self::Either(nodes) => {
-                nodes.iter().for_each(|node| node.variables(used));
+                for node in nodes {
+                    node.variables(used);
+                }
             }
             Self::Repeat { node, .. } => node.variables(used),
         }

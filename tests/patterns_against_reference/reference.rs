@@ -252,12 +252,12 @@ impl Search<'_> {
             })
         };
         if done < *min {
-            once_more(self, attempt, rest)
-        } else if *greedy {
-            once_more(self, attempt, rest) || rest(self, attempt)
-        } else {
-            rest(self, attempt) || once_more(self, attempt, rest)
+            return once_more(self, attempt, rest);
         }
+        if !*greedy && rest(self, attempt) {
+            return true;
+        }
+        once_more(self, attempt, rest) || (*greedy && rest(self, attempt))
     }
 }
 

@@ -12,12 +12,14 @@
 //! [`MAX_PATTERN_BYTES`] the oldest, which holds the rows; what it has accepted so far is its match. All are counted as
 //! `pattern_limit`.
 
+use std::sync::Arc;
+
 use smallvec::{SmallVec, smallvec};
 
 use super::super::{Accumulator, Discard, Emit};
 use super::partition::{Begun, Ending, Partial, Partition, Totals};
 use super::path::{Path, Step};
-use super::program::{Program, Rounds, Waits, follow};
+use super::program::{Program, Rounds, Wait, Waits, follow};
 use super::read::{Found, Place, key_text, time_text, update};
 use crate::plan::{
     Condition, End, Instruction, MAX_PARTIAL_MATCHES, MAX_PATTERN_BYTES, MAX_PATTERN_ROWS, Match,
@@ -38,15 +40,13 @@ pub(super) struct Matcher {
     independent: bool,
     /// Whether a match decides where others begin, or is numbered.
     ordered: bool,
-    /// Whether rows of one match are to remember that the partition has begun.
+    /// Whether the first row of a partition is another than the rest, and so to be remembered.
     anchored: bool,
     program: Program,
     /// By variable: whether its condition reads only the row that is looked at and rows around it, and then whether that
     /// one meets it, if that is known.
     alone: Vec<bool>,
     verdicts: Vec<Option<bool>>,
-    /// Keeps its memory for the next row.
-    scratch: Vec<Partial>,
     /// Why a condition could not be computed for the row that is looked at.
     failure: Option<String>,
     pub(super) slots: Row,
@@ -65,10 +65,8 @@ struct Way {
 impl Matcher {
     pub(super) fn new(plan: Match, fingerprint: Fingerprint) -> Self {
         let first = |at_start| {
-            let mut waits = Waits::new();
             let rounds: Rounds = smallvec![0; plan.loops];
-            let accepts = follow(&plan.program, 0, &rounds, at_start, &mut waits);
-            (waits, accepts)
+            follow(&plan.program, 0, &rounds, at_start)
         };
         let alone: Vec<bool> = (0..plan.variables.len())
             .map(|variable| reads_one_row(&plan, variable))
@@ -80,7 +78,6 @@ impl Matcher {
             program: Program::new(plan.program.clone()),
             verdicts: vec![None; alone.len()],
             alone,
-            scratch: Vec::new(),
             ordered: plan.skip != Skip::ToNextRow || plan.is_numbered(),
             anchored: plan.is_anchored(),
             plan,
@@ -136,7 +133,7 @@ impl Matcher {
         let mut begun = Begun {
             row: number,
             time,
-            partial: Vec::new(),
+            partial: SmallVec::new(),
             accepted: accepts.then(Path::default),
             ending: Ending::Row,
         };
@@ -212,13 +209,11 @@ impl Matcher {
 
     /// Has what has begun look at a row.
     fn step(&mut self, begun: &mut Begun, partition: &Partition, number: u64) {
-        let mut before = std::mem::replace(&mut begun.partial, std::mem::take(&mut self.scratch));
-        for partial in before.drain(..) {
+        for partial in std::mem::take(&mut begun.partial) {
             if self.go_on(begun, partial, partition, number) {
                 break;
             }
         }
-        self.scratch = before;
     }
 
     /// Has a partial match look at a row; whether that makes a match, to which none that follow are preferred.
@@ -238,9 +233,10 @@ impl Matcher {
                 mut waits,
                 accepts,
             } = way;
-            if self.independent {
-                let others = &begun.partial;
-                waits.retain(|wait| !others.iter().any(|other| other.waits.contains(wait)));
+            let others = &begun.partial;
+            let taken = |wait: &Wait| others.iter().any(|other| other.waits.contains(wait));
+            if self.independent && waits.iter().any(taken) {
+                waits = waits.iter().filter(|wait| !taken(wait)).cloned().collect();
             }
             let mut path = match ways.as_slice() {
                 [] => std::mem::take(&mut partial.path),
@@ -266,7 +262,7 @@ impl Matcher {
         false
     }
 
-    /// How a partial match goes on, the preferred first. It no longer waits.
+    /// How a partial match goes on, the preferred first.
     fn ways(
         &mut self,
         partial: &mut Partial,
@@ -277,8 +273,8 @@ impl Matcher {
         let mut ways: SmallVec<[Way; 2]> = SmallVec::new();
         // What the row would make of the partial match, by variable.
         let mut tested: SmallVec<[(usize, Option<Totals>); 4]> = SmallVec::new();
-        for wait in std::mem::take(&mut partial.waits) {
-            let (variable, shown) = match self.program.at(&wait) {
+        for wait in Arc::clone(&partial.waits).iter() {
+            let (variable, shown) = match self.program.at(wait) {
                 Instruction::Row { variable, shown } => (variable, Some(shown)),
                 Instruction::Absent(variable) => (variable, None),
                 _ => continue,
@@ -291,10 +287,10 @@ impl Matcher {
             });
             match (shown, &tested[at].1) {
                 (Some(shown), Some(totals)) => {
-                    let (waits, accepts) = self.program.behind(&wait);
+                    let (waits, accepts) = self.program.behind(wait);
                     ways.push(Way {
                         step: Some(Step {
-                            variable: variable as u32,
+                            variable: variable as u8,
                             shown,
                         }),
                         totals: totals.clone(),
@@ -308,7 +304,10 @@ impl Matcher {
                 (None, None) => ways.push(Way {
                     step: None,
                     totals: partial.totals.clone(),
-                    waits: smallvec![wait],
+                    waits: match &*partial.waits {
+                        [_] => Arc::clone(&partial.waits),
+                        _ => Arc::new([wait.clone()]),
+                    },
                     accepts: false,
                 }),
                 _ => {}
@@ -333,7 +332,7 @@ impl Matcher {
         let mut totals = partial.totals.clone();
         // Whether a row is given has no part in conditions.
         partial.path.push(Step {
-            variable: variable as u32,
+            variable: variable as u8,
             shown: true,
         });
         let length = partial.path.len();

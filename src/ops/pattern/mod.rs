@@ -4,6 +4,9 @@
 //! match with WITHIN that can no longer become longer is decided by the watermark alone, without a further row. A row at
 //! or before the watermark comes too late and is discarded as `late`, since the rows behind it have been taken.
 //!
+//! Bound: [`MAX_PATTERN_ROWS`] rows and [`MAX_PATTERN_BYTES`] of a key wait; a row beyond that is discarded as
+//! `pattern_limit`. The bounds on what has begun are those of the `matcher`.
+//!
 //! What is kept of a key is in `partition`; how the rows of a partial match are matched in `path`; how its program goes
 //! on in `program`; what is given of a match in `read`.
 
@@ -119,15 +122,14 @@ impl Operator for Match {
         key_bytes(&self.key, &mut self.key_bytes);
         let known = self.state.find(&self.key_bytes);
         if let Some(known) = known.map(|slot| self.state.get(slot))
-            && (known.waiting.len() >= MAX_PATTERN_ROWS || known.row_bytes >= MAX_PATTERN_BYTES)
+            && (known.waiting.len() >= MAX_PATTERN_ROWS || known.waiting_bytes >= MAX_PATTERN_BYTES)
         {
             let detail = format!(
-                "key {} has {} rows that wait for the watermark and {} bytes, of at most {MAX_PATTERN_ROWS} and \
-                 {MAX_PATTERN_BYTES}, and one row more; let the watermark follow more closely, partition by more columns, \
-                 or bound the pattern by WITHIN",
+                "key {} has {} rows of {} bytes that wait for the watermark, of at most {MAX_PATTERN_ROWS} and \
+                 {MAX_PATTERN_BYTES}, and one row more; let the watermark follow more closely, or partition by more columns",
                 key_text(&self.key),
                 known.waiting.len(),
-                known.row_bytes,
+                known.waiting_bytes,
             );
             return emit.discard(Discard {
                 reason: "pattern_limit",

@@ -42,7 +42,9 @@ pub(super) struct Partition {
     pub(super) started: bool,
     /// The time for which the key is listed.
     pub(super) armed: Option<EventTime>,
-    /// Bytes of memory of all rows, about.
+    /// Bytes of memory of the rows that wait, about.
+    pub(super) waiting_bytes: usize,
+    /// Bytes of memory of `rows`, about.
     pub(super) row_bytes: usize,
     /// What has been written of it.
     written: Written,
@@ -75,7 +77,7 @@ pub(super) struct Begun {
     pub(super) row: u64,
     pub(super) time: EventTime,
     /// The preferred first.
-    pub(super) partial: Vec<Partial>,
+    pub(super) partial: SmallVec<[Partial; 1]>,
     /// The best match so far; all partial ones that are left are preferred to it.
     pub(super) accepted: Option<Path>,
     /// How it ends; only as it does is it other than by a row.
@@ -102,7 +104,7 @@ pub(super) struct Partial {
 }
 
 /// The running aggregates of a partial match.
-pub(super) type Totals = SmallVec<[Accumulator; 1]>;
+pub(super) type Totals = Box<[Accumulator]>;
 
 impl Default for Partition {
     fn default() -> Self {
@@ -117,6 +119,7 @@ impl Default for Partition {
             matches: 0,
             started: false,
             armed: None,
+            waiting_bytes: 0,
             row_bytes: 0,
             written: Written::default(),
         }
@@ -130,14 +133,18 @@ impl Partition {
             let times = other.time.cmp(&row.time);
             times.then_with(|| ordered(order, &other.values, &row.values)) != Ordering::Greater
         });
-        self.row_bytes += row.bytes();
+        self.waiting_bytes += row.bytes();
         self.waiting.insert(place, row);
     }
 
     /// Takes the rows that wait up to a time.
     pub(super) fn take(&mut self, up_to: EventTime) {
         let due = self.waiting.partition_point(|row| row.time <= up_to);
-        self.rows.extend(self.waiting.drain(..due));
+        for row in self.waiting.drain(..due) {
+            self.waiting_bytes -= row.bytes();
+            self.row_bytes += row.bytes();
+            self.rows.push_back(row);
+        }
         self.taken = self.taken.max(up_to);
     }
 
@@ -240,12 +247,8 @@ impl Partition {
         for _ in 0..from.count("rows")? {
             self.rows.push_back(HeldRow::decode(from, plan)?);
         }
-        self.row_bytes = self
-            .waiting
-            .iter()
-            .chain(&self.rows)
-            .map(HeldRow::bytes)
-            .sum();
+        self.waiting_bytes = self.waiting.iter().map(HeldRow::bytes).sum();
+        self.row_bytes = self.rows.iter().map(HeldRow::bytes).sum();
         self.next = from.u64()?;
         if !(self.base..=self.end()).contains(&self.next) {
             return Err(invalid());
@@ -354,7 +357,7 @@ impl Begun {
         for partial in &self.partial {
             partial.path.encode(out);
             out.u64(partial.waits.len() as u64);
-            for wait in &partial.waits {
+            for wait in partial.waits.iter() {
                 out.u64(u64::from(wait.at));
                 for rounds in &wait.rounds {
                     out.u64(u64::from(*rounds));
@@ -384,13 +387,13 @@ impl Begun {
         let mut begun = Self {
             row,
             time,
-            partial: Vec::new(),
+            partial: SmallVec::new(),
             accepted,
             ending: Ending::Row,
         };
         for _ in 0..from.count("partial matches")? {
             let path = path(from)?;
-            let mut waits = Waits::new();
+            let mut waits: Vec<Wait> = Vec::new();
             for _ in 0..from.count("instructions")? {
                 let at = from.u64()?;
                 let instruction = usize::try_from(at).ok().and_then(|at| plan.program.get(at));
@@ -411,8 +414,8 @@ impl Begun {
             }
             begun.partial.push(Partial {
                 path,
-                totals: Totals::new(),
-                waits,
+                totals: Totals::default(),
+                waits: waits.into(),
             });
         }
         Ok(begun)

@@ -12,7 +12,7 @@ use crate::state::{Decoder, Encoder, StateError};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Path {
     runs: SmallVec<[Run; 2]>,
-    length: usize,
+    length: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,8 +24,8 @@ struct Run {
 /// What a row is matched to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Step {
-    /// The variable.
-    pub(super) variable: u32,
+    /// The variable: there are at most [`Variables::MAX`].
+    pub(super) variable: u8,
     /// Whether it is given where all rows are.
     pub(super) shown: bool,
 }
@@ -33,7 +33,7 @@ pub(super) struct Step {
 impl Path {
     /// How many rows there are.
     pub(super) fn len(&self) -> usize {
-        self.length
+        self.length as usize
     }
 
     /// Bytes of memory beside the path itself.
@@ -74,7 +74,7 @@ impl Path {
 
     /// The position of the row that a navigation leads to among the first `seen` rows, before its offset.
     pub(super) fn find(&self, at: Navigation, seen: usize) -> Option<usize> {
-        let seen = if at.whole { self.length } else { seen };
+        let seen = if at.whole { self.len() } else { seen };
         match at.from {
             End::First => self.nth(at.of, at.skip).filter(|found| *found < seen),
             End::Last => self.nth_last(at.of, at.skip, seen),
@@ -99,7 +99,7 @@ impl Path {
 
     /// Of the first `seen` rows, the last one of some variables before `skip` of them.
     pub(super) fn nth_last(&self, of: Variables, mut skip: usize, seen: usize) -> Option<usize> {
-        let mut end = self.length;
+        let mut end = self.len();
         for run in self.runs.iter().rev() {
             let start = end - run.count as usize;
             let count = end.min(seen).saturating_sub(start);
@@ -142,14 +142,14 @@ impl Path {
         for _ in 0..from.count("runs")? {
             let (step, count) = (from.u64()?, from.u64()?);
             let variable = step >> 1;
-            let left = (rows - path.length) as u64;
+            let left = (rows - path.len()) as u64;
             if variable >= variables as u64 || count == 0 || count > left {
                 return Err(StateError::Invalid { what: "run" });
             }
-            path.length += count as usize;
+            path.length += count as u32;
             path.runs.push(Run {
                 step: Step {
-                    variable: variable as u32,
+                    variable: variable as u8,
                     shown: step & 1 == 1,
                 },
                 count: count as u32,
@@ -162,6 +162,12 @@ impl Path {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_is_small() {
+        // Each partial match has one.
+        assert!(size_of::<Path>() <= 40, "{}", size_of::<Path>());
+    }
 
     #[test]
     fn rows_are_found_among_those_that_are_seen() {

@@ -1,13 +1,13 @@
 //! Running a pattern's program between two rows: which rows it can take next, the preferred first.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use smallvec::{SmallVec, smallvec};
 
 use crate::plan::Instruction;
 
 /// Where a program waits for a row.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Wait {
     /// The instruction that looks at it.
     pub(super) at: u32,
@@ -15,8 +15,8 @@ pub(super) struct Wait {
     pub(super) rounds: Rounds,
 }
 
-/// Where a partial match waits, the preferred place first.
-pub(super) type Waits = SmallVec<[Wait; 2]>;
+/// Where a partial match waits, the preferred place first. Shared: many wait at the same places.
+pub(super) type Waits = Arc<[Wait]>;
 
 /// The rounds of each loop.
 pub(super) type Rounds = SmallVec<[u32; 2]>;
@@ -25,18 +25,19 @@ pub(super) type Rounds = SmallVec<[u32; 2]>;
 #[derive(Debug)]
 pub(super) struct Program {
     instructions: Vec<Instruction>,
-    /// By the place where a row was taken: where it waits then, and whether it accepts. At most [`MAX_KNOWN`] places.
-    known: BTreeMap<Wait, (Waits, bool)>,
+    /// By the instruction that took a row, and the rounds then: where it waits behind it, and whether it accepts. At most
+    /// [`MAX_KNOWN`] for each.
+    known: Vec<Vec<(Rounds, Waits, bool)>>,
 }
 
-/// How many places a program remembers; further ones are followed anew each time.
-const MAX_KNOWN: usize = 1_000;
+/// How many ways from one instruction a program remembers; further ones are followed anew each time.
+const MAX_KNOWN: usize = 8;
 
 impl Program {
     pub(super) fn new(instructions: Vec<Instruction>) -> Self {
         Self {
+            known: vec![Vec::new(); instructions.len()],
             instructions,
-            known: BTreeMap::new(),
         }
     }
 
@@ -47,14 +48,15 @@ impl Program {
 
     /// Where the program waits once a row has been taken at a place, and whether it accepts.
     pub(super) fn behind(&mut self, wait: &Wait) -> (Waits, bool) {
-        if let Some(known) = self.known.get(wait) {
-            return known.clone();
+        let at = wait.at as usize;
+        let known = &mut self.known[at];
+        if let Some((_, waits, accepts)) = known.iter().find(|(rounds, ..)| *rounds == wait.rounds)
+        {
+            return (Waits::clone(waits), *accepts);
         }
-        let mut waits = Waits::new();
-        let next = wait.at as usize + 1;
-        let accepts = follow(&self.instructions, next, &wait.rounds, false, &mut waits);
-        if self.known.len() < MAX_KNOWN {
-            self.known.insert(wait.clone(), (waits.clone(), accepts));
+        let (waits, accepts) = follow(&self.instructions, at + 1, &wait.rounds, false);
+        if known.len() < MAX_KNOWN {
+            known.push((wait.rounds.clone(), Waits::clone(&waits), accepts));
         }
         (waits, accepts)
     }
@@ -69,14 +71,25 @@ struct Visit {
     begun: u64,
 }
 
-/// Adds where the program waits from `at` on, the preferred first; whether it accepts. What comes after accepting is not
+/// Where the program waits from `at` on, the preferred first, and whether it accepts. What comes after accepting is not
 /// preferred to it and left out. `at_start` says that no row of the partition has been looked at.
 pub(super) fn follow(
     program: &[Instruction],
     at: usize,
     rounds: &Rounds,
     at_start: bool,
-    waits: &mut Waits,
+) -> (Waits, bool) {
+    let mut waits: Vec<Wait> = Vec::new();
+    let accepts = visit(program, at, rounds, at_start, &mut waits);
+    (waits.into(), accepts)
+}
+
+fn visit(
+    program: &[Instruction],
+    at: usize,
+    rounds: &Rounds,
+    at_start: bool,
+    waits: &mut Vec<Wait>,
 ) -> bool {
     let mut seen: SmallVec<[Visit; 2]> = SmallVec::new();
     // The last is looked at first.
@@ -182,8 +195,8 @@ mod tests {
             Instruction::Jump(1),
             Instruction::Accept,
         ];
-        let mut waits = Waits::new();
-        assert!(follow(&program, 0, &smallvec![0], false, &mut waits));
+        let (waits, accepts) = follow(&program, 0, &smallvec![0], false);
+        assert!(accepts);
         assert_eq!(waits.len(), 1);
     }
 
@@ -197,21 +210,20 @@ mod tests {
             row(1),
             Instruction::Accept,
         ];
-        let mut waits = Waits::new();
-        assert!(!follow(&program, 0, &smallvec![], false, &mut waits));
+        let (waits, accepts) = follow(&program, 0, &smallvec![], false);
+        assert!(!accepts);
         assert_eq!(waits.len(), 2);
-        waits.clear();
-        assert!(follow(&program, 2, &smallvec![], false, &mut waits));
+        let (waits, accepts) = follow(&program, 2, &smallvec![], false);
+        assert!(accepts);
         assert!(waits.is_empty());
     }
 
     #[test]
     fn a_start_is_only_before_the_first_row() {
         let program = [Instruction::Start, row(0), Instruction::Accept];
-        let mut waits = Waits::new();
-        assert!(!follow(&program, 0, &smallvec![], false, &mut waits));
-        assert!(waits.is_empty());
-        follow(&program, 0, &smallvec![], true, &mut waits);
+        let (waits, accepts) = follow(&program, 0, &smallvec![], false);
+        assert!(waits.is_empty() && !accepts);
+        let (waits, _) = follow(&program, 0, &smallvec![], true);
         assert_eq!(waits.len(), 1);
     }
 }

@@ -17,7 +17,7 @@ use super::tree::{self, Tree};
 #[derive(Clone, Debug)]
 pub(in super::super) struct Clause {
     pub(super) location: Location,
-    pub(super) partition: Vec<Ident>,
+    pub(super) partition: Vec<Vec<Ident>>,
     pub(super) order: Vec<Order>,
     pub(super) measures: Vec<Measure>,
     pub(super) rows: RowsPerMatch,
@@ -34,7 +34,8 @@ pub(in super::super) struct Clause {
 /// A column of ORDER BY.
 #[derive(Clone, Debug)]
 pub(super) struct Order {
-    pub(super) column: Ident,
+    /// Its name, behind that of its table if that is given.
+    pub(super) column: Vec<Ident>,
     pub(super) descending: bool,
     pub(super) nulls_first: Option<bool>,
 }
@@ -210,12 +211,11 @@ fn bracketed<'t>(cursor: &mut Cursor<'t>) -> &'t [TokenWithSpan] {
     &all[..all.len() - cursor.rest().len()]
 }
 
-fn columns(cursor: &mut Cursor<'_>) -> Result<Vec<Ident>, Diagnostic> {
+fn columns(cursor: &mut Cursor<'_>) -> Result<Vec<Vec<Ident>>, Diagnostic> {
     let mut columns = Vec::new();
     loop {
-        columns.push(cursor.name("a column")?);
-        let next = cursor.peek().map(|token| &token.token);
-        if matches!(next, Some(Token::LParen | Token::Period)) {
+        columns.push(column(cursor)?);
+        if matches!(cursor.peek().map(|token| &token.token), Some(Token::LParen)) {
             return Err(cursor.error(
                 "PARTITION BY takes columns",
                 "compute it in a query: FROM (SELECT …, expression AS key FROM t) MATCH_RECOGNIZE (PARTITION BY key …",
@@ -225,6 +225,15 @@ fn columns(cursor: &mut Cursor<'_>) -> Result<Vec<Ident>, Diagnostic> {
             return Ok(columns);
         }
     }
+}
+
+/// `column` or `table.column`.
+fn column(cursor: &mut Cursor<'_>) -> Result<Vec<Ident>, Diagnostic> {
+    let mut names = vec![cursor.name("a column")?];
+    while cursor.take_sign(&Token::Period) {
+        names.push(cursor.name("a column")?);
+    }
+    Ok(names)
 }
 
 fn names(cursor: &mut Cursor<'_>, what: &str) -> Result<Vec<Ident>, Diagnostic> {
@@ -241,7 +250,7 @@ fn order(cursor: &mut Cursor<'_>) -> Result<Vec<Order>, Diagnostic> {
         return Ok(order);
     }
     loop {
-        let column = cursor.name("a column")?;
+        let column = column(cursor)?;
         let descending = !cursor.take(&["ASC"]) && cursor.take(&["DESC"]);
         let nulls_first = if cursor.take(&["NULLS", "FIRST"]) {
             Some(true)

@@ -177,7 +177,7 @@ fn given(
     }
     let (mut ordered, mut others): (Vec<usize>, Vec<usize>) = (Vec::new(), Vec::new());
     if clause.rows != RowsPerMatch::One {
-        let found = |by: &Order| scope.find(std::slice::from_ref(&by.column)).ok();
+        let found = |by: &Order| scope.find(&by.column).ok();
         for (position, _) in clause.order.iter().filter_map(found) {
             if !partition.contains(&position) && !ordered.contains(&position) {
                 ordered.push(position);

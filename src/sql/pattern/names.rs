@@ -6,7 +6,7 @@
 
 use compact_str::CompactString;
 use sqlparser::ast::{
-    Expr as Ast, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident,
+    Expr as Ast, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectNamePart,
 };
 
 use crate::expr::{Expr, ResolveError, Typed};
@@ -22,6 +22,8 @@ use super::clause::FINAL;
 pub(in super::super) struct Names {
     /// Variables and subsets.
     pub(super) variables: Vec<(CompactString, Variables)>,
+    /// Variables that no row of a match has, for they stand in no pattern or only in `[^B]`, and which of the two it is.
+    pub(super) rowless: Vec<(CompactString, Rowless)>,
     /// The input columns that are kept of a row.
     pub(super) kept: Vec<usize>,
     /// The variable whose condition is read; none in MEASURES.
@@ -44,6 +46,15 @@ pub(in super::super) struct Names {
     within: Within,
     /// The variable of the columns inside of it.
     of: Option<Variables>,
+}
+
+/// Why no row of a match has a variable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rowless {
+    /// PATTERN does not have it.
+    Unused,
+    /// It stays away.
+    Absent,
 }
 
 /// What a column stands inside of.
@@ -71,18 +82,37 @@ impl Names {
         })
     }
 
-    /// The variable or subset of this name.
+    /// The variable or subset of this name, if a row can have it.
     pub(super) fn variable(&self, name: &str) -> Option<Variables> {
         let mut known = self.variables.iter();
         let found = known.clone().find(|(known, _)| known == name);
-        found
-            .or_else(|| known.find(|(known, _)| known.eq_ignore_ascii_case(name)))
-            .map(|(_, variables)| *variables)
+        let found = found.or_else(|| known.find(|(known, _)| known.eq_ignore_ascii_case(name)));
+        let (name, variables) = found?;
+        let own = self
+            .candidate
+            .is_some_and(|own| self.variables[own].0 == *name);
+        (own || self.rowless(name).is_none()).then_some(*variables)
+    }
+
+    fn rowless(&self, name: &str) -> Option<Rowless> {
+        let found = self.rowless.iter().find(|(known, _)| known == name);
+        found.map(|(_, why)| *why)
     }
 
     /// The error that a variable is not known.
     pub(super) fn unknown(&self, name: &str) -> ResolveError {
-        let names = || self.variables.iter().map(|(name, _)| name.as_str());
+        if self.rowless(name) == Some(Rowless::Absent) {
+            return ResolveError::hinted(
+                format!("{name} has no rows to be read: [^{name}] says that none comes"),
+                "read a variable that stands before it",
+            );
+        }
+        let with_rows = self.variables.iter().map(|(name, _)| name.as_str());
+        let names = || {
+            with_rows
+                .clone()
+                .filter(|name| self.rowless(name).is_none())
+        };
         let hint = nearest(name, names()).map_or_else(
             || {
                 format!(
@@ -404,8 +434,20 @@ impl Converter<'_> {
                 ),
             ));
         }
+        let counted = rows_of(function).filter(|_| name.eq_ignore_ascii_case("COUNT"));
+        let of = match &counted {
+            None => None,
+            Some((variable, _)) => match known.variable(&variable.value) {
+                None => {
+                    let error = known.unknown(&variable.value);
+                    return Err(self.blame_names(std::slice::from_ref(variable), error));
+                }
+                found => found,
+            },
+        };
         known.within = Within::Aggregate;
-        known.of = None;
+        known.of = of;
+        let function = counted.as_ref().map_or(function, |(_, all)| all);
         let aggregate = aggregate::aggregate(self, name, function, ast);
         let known = self.pattern.as_mut().expect("asked for in a pattern");
         known.within = Within::Nothing;
@@ -429,6 +471,25 @@ impl Converter<'_> {
         let ast = Ast::CompoundIdentifier(names.to_vec());
         self.blame(&ast, error)
     }
+}
+
+/// `COUNT(A.*)`: its variable, and it as COUNT(*).
+fn rows_of(function: &Function) -> Option<(Ident, Function)> {
+    let FunctionArguments::List(list) = &function.args else {
+        return None;
+    };
+    let [FunctionArg::Unnamed(FunctionArgExpr::QualifiedWildcard(name))] = list.args.as_slice()
+    else {
+        return None;
+    };
+    let [ObjectNamePart::Identifier(variable)] = name.0.as_slice() else {
+        return None;
+    };
+    let mut all = function.clone();
+    if let FunctionArguments::List(list) = &mut all.args {
+        list.args = vec![FunctionArg::Unnamed(FunctionArgExpr::Wildcard)];
+    }
+    Some((variable.clone(), all))
 }
 
 /// The arguments that are values; all others make the call one of none.

@@ -12,20 +12,27 @@ use super::super::lex::place;
 use super::super::planner::{Home, Planned, Planner};
 use super::super::scope::Scope;
 use super::clause::{Clause, SkipTo, Written};
-use super::names::Names;
+use super::names::{Names, Rowless};
 
 impl Planner<'_> {
+    /// The position of a column that is named in PARTITION BY or ORDER BY.
     pub(super) fn column_of(
         &mut self,
         home: &Home<'_>,
         scope: &Scope,
-        name: &Ident,
+        names: &[Ident],
     ) -> Planned<usize> {
-        match scope.find(std::slice::from_ref(name)) {
-            Ok((position, _)) => Ok(position),
+        let at = names[0].span.start;
+        match scope.find(names) {
+            Ok((position, taken)) if taken == names.len() => Ok(position),
+            Ok(_) => {
+                let message = "a field of a ROW is no column";
+                let hint = "take it out in a query: FROM (SELECT …, r.field AS key FROM t) MATCH_RECOGNIZE (…";
+                Err(self.refuse(home, at, message, hint))
+            }
             Err(error) => {
                 let hint = error.hint.unwrap_or_default();
-                Err(self.refuse(home, name.span.start, error.message, hint))
+                Err(self.refuse(home, at, error.message, hint))
             }
         }
     }
@@ -44,11 +51,11 @@ impl Planner<'_> {
             return Err(self.refuse(home, clause.location, message, hint));
         };
         let time = self.column_of(home, scope, &first.column)?;
-        let at = first.column.span.start;
+        let at = first.column[0].span.start;
         if !scope.columns[time].column.rowtime {
             let message = format!(
                 "{} is not a time attribute, so rows cannot be ordered by it as they come",
-                first.column.value
+                first.column[first.column.len() - 1].value
             );
             return Err(self.refuse(home, at, message, hint));
         }
@@ -153,7 +160,6 @@ impl Planner<'_> {
                 variables.push(name.value.as_str().into());
             }
         });
-        let in_pattern = variables.len();
         for (i, (name, written)) in clause.definitions.iter().enumerate() {
             let mut before = clause.definitions[..i].iter();
             if before.any(|(known, _)| known.value == name.value) {
@@ -162,7 +168,19 @@ impl Planner<'_> {
                 return Err(self.refuse(home, name.span.start, message, hint));
             }
             if !variables.iter().any(|known| *known == name.value) {
+                let alike = |known: &&CompactString| known.eq_ignore_ascii_case(&name.value);
+                if let Some(known) = variables.iter().find(alike) {
+                    let message = format!(
+                        "PATTERN has {known}, and {} is another variable",
+                        name.value
+                    );
+                    let hint = format!("write {known} AS …");
+                    return Err(self.refuse(home, name.span.start, message, hint));
+                }
                 variables.push(name.value.as_str().into());
+                names
+                    .rowless
+                    .push((name.value.as_str().into(), Rowless::Unused));
                 self.warnings.push(Diagnostic {
                     place: place(home.file, written.location),
                     message: format!("{} is defined, and PATTERN does not have it", name.value),
@@ -178,6 +196,18 @@ impl Planner<'_> {
         names.variables = sets
             .map(|(at, name)| (name.clone(), Variables::one(at)))
             .collect();
+        if let Some((_, absent)) = clause.tree.absence() {
+            let mut times = 0;
+            let same = |name: &Ident| usize::from(name.value == absent.value);
+            clause
+                .tree
+                .for_each_variable(&mut |name| times += same(name));
+            if times == 1 {
+                names
+                    .rowless
+                    .push((absent.value.as_str().into(), Rowless::Absent));
+            }
+        }
         for (name, members) in &clause.subsets {
             if names
                 .variables
@@ -190,15 +220,13 @@ impl Planner<'_> {
             }
             let mut union: Option<Variables> = None;
             for member in members {
-                let known = names.variables[..in_pattern]
-                    .iter()
-                    .find(|(known, _)| *known == member.value);
-                let Some((_, one)) = known else {
+                let variable = variables.iter().any(|known| *known == member.value);
+                let Some(one) = names.variable(&member.value).filter(|_| variable) else {
                     let error = names.unknown(&member.value);
                     let hint = error.hint.unwrap_or_default();
                     return Err(self.refuse(home, member.span.start, error.message, hint));
                 };
-                union = Some(union.map_or(*one, |union| union.and(*one)));
+                union = Some(union.map_or(one, |union| union.and(one)));
             }
             let union = union.expect("a list of names is not empty");
             names.variables.push((name.value.as_str().into(), union));

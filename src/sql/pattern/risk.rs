@@ -37,8 +37,13 @@ pub(super) fn of(pattern: &Match, tree: &Tree, skips: bool) -> Vec<(String, Stri
         warn(
             format!(
                 "without WITHIN a match that is begun waits for its end for ever and holds its rows: up to \
-                 {MAX_PATTERN_ROWS}, about {} KB, for each key",
-                bytes >> 10
+                 {MAX_PATTERN_ROWS}, about {} KB, for each key{}",
+                bytes >> 10,
+                if pattern.timed && !pattern.prompt {
+                    "; when it is known, windows at its time may have closed"
+                } else {
+                    ""
+                }
             ),
             "write WITHIN INTERVAL '5' MINUTE",
         );
@@ -54,6 +59,12 @@ pub(super) fn of(pattern: &Match, tree: &Tree, skips: bool) -> Vec<(String, Stri
             "^ is before the first row that a key ever had, so each key is remembered for ever"
                 .to_owned(),
             "remove ^, or write a condition with PREV(…) IS NULL for the first row that is known",
+        );
+    }
+    if pattern.is_numbered() {
+        warn(
+            "MATCH_NUMBER() counts from the first match that a key ever had, so each key is remembered for ever".to_owned(),
+            "remove it, unless keys are few",
         );
     }
     if remembers(pattern)

@@ -1,0 +1,298 @@
+//! Guesses against the long way, over random messages.
+
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::codec::decode::Origin;
+use crate::codec::{CodecError, JsonFormat, TimestampFormat};
+
+/// A generator of numbers (splitmix64): the seed is the whole story of a failure.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) % bound as u64) as usize
+    }
+}
+
+const TYPES: [Type; 10] = [
+    Type::String,
+    Type::Double,
+    Type::Float,
+    Type::TinyInt,
+    Type::Int,
+    Type::BigInt,
+    Type::Boolean,
+    Type::Timestamp { precision: 3 },
+    Type::TimestampLtz { precision: 0 },
+    Type::Decimal {
+        precision: 10,
+        scale: 2,
+    },
+];
+
+const SCALARS: [&str; 40] = [
+    "0",
+    "-0",
+    "1",
+    "-1",
+    "127",
+    "128",
+    "-129",
+    "01",
+    "1.",
+    ".5",
+    "1.50",
+    "-0.0",
+    "21.37",
+    "1e3",
+    "1E-2",
+    "1e",
+    "2147483648",
+    "9223372036854775807",
+    "9223372036854775808",
+    "123456789012345678",
+    "0.1234567890123456",
+    "1767225600123",
+    "1767225600",
+    "true",
+    "false",
+    "null",
+    "nul",
+    "\"\"",
+    "\"a\"",
+    "\"21.5\"",
+    "\"-7\"",
+    "\"tr\\u0075e\"",
+    "\"a\\\"b\"",
+    "\"\u{e4}\u{1f600}\"",
+    "\"2026-01-01 00:00:00.5\"",
+    "\"2026-01-01T00:00:00Z\"",
+    "\"1767225600\"",
+    "[]",
+    "{}",
+    "\"a\u{1}\"",
+];
+
+const KEYS: [&str; 6] = ["a", "b", "c", "long key", "\u{e4}", "d"];
+
+fn columns(random: &mut Random) -> Vec<InputColumn> {
+    let count = 1 + random.below(4);
+    (0..count)
+        .map(|at| InputColumn {
+            name: format!("c{at}").into(),
+            ty: TYPES[random.below(TYPES.len())].clone(),
+            nullable: random.below(5) > 0,
+            origin: Origin::Payload {
+                path: (0..=random.below(5) / 4)
+                    .map(|_| KEYS[random.below(KEYS.len())].to_owned())
+                    .collect(),
+            },
+        })
+        .collect()
+}
+
+/// The keys and shape of a message, without its values.
+enum Template {
+    Scalar,
+    Object(Vec<(&'static str, Template)>),
+    Array(Vec<Template>),
+}
+
+impl Template {
+    fn random(random: &mut Random, depth: usize) -> Self {
+        match random.below(8) {
+            0 if depth > 0 => Self::Array(
+                (0..random.below(3))
+                    .map(|_| Self::random(random, depth - 1))
+                    .collect(),
+            ),
+            1 | 2 if depth > 0 => Self::object(random, depth - 1),
+            _ => Self::Scalar,
+        }
+    }
+
+    fn object(random: &mut Random, depth: usize) -> Self {
+        let fields = (0..random.below(6)).map(|_| {
+            let key = KEYS[random.below(KEYS.len())];
+            (key, Self::random(random, depth))
+        });
+        Self::Object(fields.collect())
+    }
+
+    fn write(&self, random: &mut Random, out: &mut String) {
+        match self {
+            // Mostly plain values, so that messages are sound.
+            Self::Scalar if random.below(4) > 0 => {
+                out.push_str(["21.37", "1", "true", "\"x\"", "1767225600123"][random.below(5)]);
+            }
+            Self::Scalar => out.push_str(SCALARS[random.below(SCALARS.len())]),
+            Self::Object(fields) => {
+                out.push('{');
+                for (at, (key, value)) in fields.iter().enumerate() {
+                    out.push_str(if at > 0 { ", \"" } else { "\"" });
+                    out.push_str(key);
+                    out.push_str("\":");
+                    value.write(random, out);
+                }
+                out.push('}');
+            }
+            Self::Array(items) => {
+                out.push('[');
+                for (at, item) in items.iter().enumerate() {
+                    out.push_str(if at > 0 { "," } else { "" });
+                    item.write(random, out);
+                }
+                out.push(']');
+            }
+        }
+    }
+}
+
+/// Changes a few characters of a message.
+fn damage(random: &mut Random, text: &mut String) {
+    for _ in 0..1 + random.below(2) {
+        let places: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
+        let Some(&at) = places.get(random.below(places.len().max(1))) else {
+            return;
+        };
+        let sign = [
+            '"', '{', '}', ',', ':', ' ', '0', '.', '-', 'e', '\\', 'x', '\n', '\u{7f}',
+        ];
+        match random.below(3) {
+            0 => drop(text.remove(at)),
+            1 => text.insert(at, sign[random.below(sign.len())]),
+            _ => {
+                text.remove(at);
+                text.insert(at, sign[random.below(sign.len())]);
+            }
+        }
+    }
+}
+
+fn decode(
+    shape: &JsonShape,
+    layouts: &mut Layouts,
+    columns: &[InputColumn],
+    text: &str,
+) -> Result<Vec<Row>, CodecError> {
+    let mut rows = Vec::new();
+    let count = shape.decode(text, layouts, columns, &mut rows)?;
+    rows.truncate(count);
+    Ok(rows)
+}
+
+#[test]
+fn a_guess_gives_what_the_long_way_gives() {
+    let (mut guessed, mut long) = (0, 0);
+    for seed in 0..4_000 {
+        let mut random = Random(seed);
+        let columns = columns(&mut random);
+        let options = JsonFormat {
+            timestamp: [
+                TimestampFormat::Sql,
+                TimestampFormat::EpochMillis,
+                TimestampFormat::EpochSeconds,
+            ][random.below(3)]
+            .clone(),
+            ignore_parse_errors: random.below(3) == 0,
+            fail_on_missing_field: random.below(4) == 0,
+            id_field: None,
+        };
+        let paths = columns
+            .iter()
+            .enumerate()
+            .map(|(at, column)| match &column.origin {
+                Origin::Payload { path } => (at, path.as_slice()),
+                _ => unreachable!("all are of the payload"),
+            });
+        let shape = JsonShape::new(&options, paths);
+        let templates: Vec<Template> = (0..1 + random.below(6))
+            .map(|_| Template::object(&mut random, 2))
+            .collect();
+        let mut layouts = Layouts::default();
+        for _ in 0..30 {
+            let mut text = String::new();
+            templates[random.below(templates.len())].write(&mut random, &mut text);
+            if random.below(4) == 0 {
+                damage(&mut random, &mut text);
+            }
+            let expected = decode(&shape, &mut Layouts::default(), &columns, &text);
+            let mut row = vec![Value::Null; columns.len()];
+            if layouts.fill(&text, &shape, &columns, &mut row) {
+                guessed += 1;
+            } else {
+                long += 1;
+            }
+            let given = decode(&shape, &mut layouts, &columns, &text);
+            // By their text: NaN has no part here, and -0.0 is not 0.0.
+            assert_eq!(
+                format!("{given:?}"),
+                format!("{expected:?}"),
+                "seed {seed}: {text}\n{columns:?}"
+            );
+        }
+    }
+    assert!(
+        guessed > 10_000 && long > 20_000,
+        "{guessed} guessed, {long} not"
+    );
+}
+
+#[test]
+fn a_quick_number_is_the_one_that_the_library_reads() {
+    let mut random = Random(1);
+    for _ in 0..200_000 {
+        let (before, behind) = (1 + random.below(12) as u32, 1 + random.below(9) as u32);
+        let whole = random.below(10_usize.pow(before));
+        let fraction = random.below(10_usize.pow(behind));
+        let text = match random.below(3) {
+            0 => format!("{whole}"),
+            1 => format!("-{whole}.{fraction}"),
+            _ => format!("{whole}.{fraction:05}"),
+        };
+        let (number, end) = Number::read(text.as_bytes(), 0).unwrap();
+        assert_eq!(end, text.len());
+        if let Some(double) = number.double() {
+            let expected: f64 = text.parse().unwrap();
+            assert_eq!(double.to_bits(), expected.to_bits(), "{text}");
+        }
+    }
+}
+
+#[test]
+fn messages_without_a_layout_in_common_are_learned_seldom() {
+    let columns = [InputColumn {
+        name: "v".into(),
+        ty: Type::Int,
+        nullable: true,
+        origin: Origin::Payload {
+            path: vec!["v".to_owned()],
+        },
+    }];
+    let options = JsonFormat {
+        timestamp: TimestampFormat::Sql,
+        ignore_parse_errors: false,
+        fail_on_missing_field: false,
+        id_field: None,
+    };
+    let path = ["v".to_owned()];
+    let shape = JsonShape::new(&options, [(0, &path[..])].into_iter());
+    let mut layouts = Layouts::default();
+    for number in 0..10_000 {
+        let text = format!("{{\"k{number}\":0,\"v\":{number}}}");
+        let rows = decode(&shape, &mut layouts, &columns, &text).unwrap();
+        assert_eq!(rows, [[Value::Int(number)]]);
+    }
+    assert_eq!(layouts.paused, MOST_SELDOM);
+    // What all have in common is found again.
+    for number in 0..5_000 {
+        let text = format!("{{\"v\":{number}}}");
+        decode(&shape, &mut layouts, &columns, &text).unwrap();
+    }
+    assert_eq!(layouts.paused, 0);
+}
