@@ -100,7 +100,7 @@ impl Copy {
 
 #[test]
 fn every_example_passes_check() {
-    let files = ["pipelines", "pipelines/patterns"]
+    let files = ["pipelines", "pipelines/patterns", "pipelines/anomalies"]
         .into_iter()
         .flat_map(|dir| {
             let entries = fs::read_dir(shipped(dir)).unwrap();
@@ -167,25 +167,28 @@ fn explain_prints_a_tree() {
 
 #[test]
 #[cfg(feature = "test-command")]
-fn the_patterns_to_copy_from_are_sound_and_do_as_their_tests_say() {
-    let config = shipped("patterns.toml");
-    let checked = headwater(&["check"], &config);
-    assert!(checked.status.success());
-    assert_eq!(String::from_utf8(checked.stderr).unwrap(), "");
-    let name_of = |entry: std::io::Result<fs::DirEntry>| {
-        let path = entry.unwrap().path();
-        path.file_stem().unwrap().to_str().unwrap().to_owned()
-    };
-    let names = |dir: &str| {
-        let mut names: Vec<String> = fs::read_dir(shipped(dir)).unwrap().map(name_of).collect();
-        names.sort();
-        names
-    };
-    let pipelines = names("pipelines/patterns");
-    assert_eq!(pipelines, names("examples/patterns"), "each has a test");
-    for name in pipelines {
-        let file = shipped(&format!("examples/patterns/{name}.slt"));
-        said(&["test", file.to_str().unwrap()], &config);
+fn what_is_there_to_copy_from_is_sound_and_does_as_its_tests_say() {
+    for kind in ["patterns", "anomalies"] {
+        let config = shipped(&format!("{kind}.toml"));
+        let checked = headwater(&["check"], &config);
+        assert!(checked.status.success());
+        assert_eq!(String::from_utf8(checked.stderr).unwrap(), "");
+        let name_of = |entry: std::io::Result<fs::DirEntry>| {
+            let path = entry.unwrap().path();
+            path.file_stem().unwrap().to_str().unwrap().to_owned()
+        };
+        let names = |dir: &str| {
+            let dir = shipped(&format!("{dir}/{kind}"));
+            let mut names: Vec<String> = fs::read_dir(dir).unwrap().map(name_of).collect();
+            names.sort();
+            names
+        };
+        let pipelines = names("pipelines");
+        assert_eq!(pipelines, names("examples"), "each has a test");
+        for name in pipelines {
+            let file = shipped(&format!("examples/{kind}/{name}.slt"));
+            said(&["test", file.to_str().unwrap()], &config);
+        }
     }
 }
 

@@ -9,6 +9,7 @@
 //! had happened; rows that fire together come in the order of their key's bytes, which a restart does not change.
 
 mod accumulator;
+mod anomaly;
 mod join;
 mod keyed;
 mod over;
@@ -18,6 +19,7 @@ mod unnest;
 mod window;
 
 pub use accumulator::{Accumulator, Arguments, MAX_BYTES, MAX_VALUES, RELATIVE_ERROR, Retracted};
+pub use anomaly::Detector;
 pub use join::{IntervalJoin, LookupJoin, TemporalJoin};
 pub use over::{Deduplicate, Over, WindowTop};
 pub use pattern::Match;

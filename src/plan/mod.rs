@@ -9,6 +9,7 @@
 //! nothing else (not the place in the file, not comments or spelling).
 
 mod aggregate;
+mod detection;
 mod diagnostic;
 mod explain;
 mod over;
@@ -22,6 +23,10 @@ use crate::expr::Expr;
 use crate::types::{Fingerprint, Schema, Timespan, Type};
 
 pub use aggregate::{Aggregate, AggregateFunction};
+pub use detection::{
+    ControlRule, CusumOptions, Detection, EwmaOptions, History, JointOptions, MAX_HISTORY,
+    MAX_JOINT_COLUMNS, Method, Normal, ScoreOptions, SpikeMode,
+};
 pub use diagnostic::{Diagnostic, Place, nearest};
 pub use explain::explain;
 pub use over::{Frame, MAX_FRAME_ROWS, MAX_TOP, OverCall, OverFunction, SortKey};

@@ -5,7 +5,7 @@
 use crate::expr::Expr;
 use crate::types::{Timespan, Type};
 
-use super::Aggregate;
+use super::{Aggregate, Detection};
 
 /// The most rows before the current one that a frame or LAG looks back on.
 pub const MAX_FRAME_ROWS: usize = 100_000;
@@ -74,6 +74,8 @@ pub enum OverCall {
         /// The type of the result.
         ty: Type,
     },
+    /// A detector, which takes one row after the other.
+    Detect(Detection),
 }
 
 impl OverFunction {
@@ -94,6 +96,7 @@ impl OverFunction {
                 let default = default.unwrap_or_default();
                 format!("lag {value} by {offset}{default} {ty}")
             }
+            OverCall::Detect(detection) => detection.canonical(),
         };
         let frame = match self.frame {
             Frame::Range(span) => format!("range {}", span.as_micros()),
@@ -118,6 +121,7 @@ impl OverFunction {
             OverCall::RowNumber => "ROW_NUMBER()".to_owned(),
             OverCall::Rank => "RANK()".to_owned(),
             OverCall::DenseRank => "DENSE_RANK()".to_owned(),
+            OverCall::Detect(detection) => detection.describe(naming),
             OverCall::Lag {
                 value,
                 offset,

@@ -12,6 +12,7 @@ use crate::types::{Type, Value};
 use super::aggregate;
 use super::convert::{Converted, Converter, plain_name};
 use super::grouping_sets;
+use super::over;
 use super::splice;
 use super::syntax;
 
@@ -98,6 +99,9 @@ impl Converter<'_> {
         }
         if grouping_sets::is_grouping(name) {
             return self.grouping(name, function, ast);
+        }
+        if let Some(detector) = over::detector(name) {
+            return Err(self.blame(ast, over::needs_over(detector)));
         }
         if aggregate::is_aggregate(name) {
             return self.aggregate(name, function, ast);

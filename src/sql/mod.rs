@@ -46,6 +46,7 @@ use std::collections::BTreeMap;
 
 use crate::plan::{Diagnostic, Place, Plan};
 
+pub use over::detector_names;
 use planner::Planner;
 use statement::{InsertDef, Statement, ViewDef};
 use table::TableDef;

@@ -6,6 +6,7 @@
 //! | `CAST(x AS ROW<a INT>)`, any type | ``CAST(x AS $type_0)``, the type kept aside |
 //! | `RETURNING INT`, any type | `RETURNING $type_0` |
 //! | `MAP[k, v]` | `$map(k, v)` |
+//! | `LIMIT DURATION(minute, 5)`, Azure's | `RANGE INTERVAL '5' MINUTE PRECEDING` |
 //! | `t MATCH_RECOGNIZE (…) AS m` | `t $match_0`, the clause kept aside |
 //!
 //! Invariant: a token that is put in has the place of what it stands for, so that messages point into the text.
@@ -231,6 +232,15 @@ fn splice(file: &str, tokens: &[TokenWithSpan]) -> Result<(Vec<TokenWithSpan>, T
                 continue;
             }
             Token::Word(_)
+                if is_keyword(token, Keyword::LIMIT)
+                    && next.is_some_and(|t| is_word(t, "DURATION")) =>
+            {
+                let mut cursor = Cursor::new(file, &tokens[at + 2..]);
+                out.extend(duration(&mut cursor, token.span)?);
+                at = tokens.len() - cursor.rest().len();
+                continue;
+            }
+            Token::Word(_)
                 if is_keyword(token, Keyword::TABLE)
                     && matches!(next.map(|t| &t.token), Some(Token::Word(_)))
                     && matches!(
@@ -271,6 +281,46 @@ fn keep_aside(
     out.push(before.clone());
     out.push(word(&format!("{TYPE}{}", types.len()), before.span));
     types.push(written);
+}
+
+/// The units of `LIMIT DURATION`, with Azure's names for them.
+const DURATION_UNITS: [(&str, [&str; 3]); 4] = [
+    ("SECOND", ["SECOND", "SS", "S"]),
+    ("MINUTE", ["MINUTE", "MI", "N"]),
+    ("HOUR", ["HOUR", "HH", "H"]),
+    ("DAY", ["DAY", "DD", "D"]),
+];
+
+/// The frame that Azure's `LIMIT DURATION(unit, length)` means.
+fn duration(cursor: &mut Cursor<'_>, span: Span) -> Result<[TokenWithSpan; 5], Diagnostic> {
+    let hinted = |error: Diagnostic| Diagnostic {
+        hint: Some("write LIMIT DURATION(minute, 5), with day, hour, minute or second".to_owned()),
+        ..error
+    };
+    cursor.expect_sign(&Token::LParen).map_err(hinted)?;
+    let unit = cursor.peek().and_then(|token| {
+        let mut units = DURATION_UNITS.iter();
+        units.find(|(_, names)| names.iter().any(|name| is_word(token, name)))
+    });
+    let Some((unit, _)) = unit else {
+        return Err(hinted(cursor.expected("a unit of time")));
+    };
+    cursor.advance();
+    cursor.expect_sign(&Token::Comma).map_err(hinted)?;
+    let Some(Token::Number(length, _)) = cursor.peek().map(|t| &t.token) else {
+        return Err(hinted(cursor.expected("a number")));
+    };
+    cursor.advance();
+    cursor.expect_sign(&Token::RParen).map_err(hinted)?;
+    let length = Token::SingleQuotedString(length.clone());
+    Ok([
+        Token::make_keyword("RANGE"),
+        Token::make_keyword("INTERVAL"),
+        length,
+        Token::make_keyword(unit),
+        Token::make_keyword("PRECEDING"),
+    ]
+    .map(|token| TokenWithSpan::new(token, span)))
 }
 
 /// Writes `$table(name, keys…)` and gives how many tokens after TABLE it stands for.

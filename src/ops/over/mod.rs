@@ -9,6 +9,7 @@
 
 mod first;
 mod frames;
+mod layout;
 mod partition;
 mod rows;
 mod top;

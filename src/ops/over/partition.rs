@@ -8,141 +8,13 @@ use std::collections::VecDeque;
 
 use super::super::Discard;
 use super::super::accumulator::Accumulator;
+use super::super::anomaly::Detector;
 use super::super::keyed::KeyState;
-use super::frames::{FramePlan, Kept, Placed, Rows, Slide};
-use crate::expr::{Context, EvalError, Expr};
-use crate::plan::{Frame, MAX_FRAME_ROWS, OverCall, OverFunction};
+use super::frames::{Kept, Placed, Rows, Slide};
+use super::layout::{LagPlan, Layout, Source};
+use crate::plan::{Frame, MAX_FRAME_ROWS};
 use crate::state::{Decoder, Encoder, StateError};
 use crate::types::{EventTime, Lineage, Timeline, Timespan, Value};
-
-/// Where what a function needs is found.
-#[derive(Clone, Copy, Debug)]
-enum Source {
-    /// An aggregate of a sliding frame: which frame, and which of its aggregates.
-    Slide(usize, usize),
-    /// The place of a row in a sliding frame.
-    Place(usize),
-    /// An aggregate of all rows up to this one, or of all up to its time.
-    Total {
-        which: usize,
-        peers: bool,
-    },
-    RowNumber,
-    Rank,
-    DenseRank,
-    Lag(usize),
-}
-
-/// LAG: where its value and its default are among what is taken of a row.
-#[derive(Clone, Debug)]
-struct LagPlan {
-    at: usize,
-    offset: usize,
-    default: bool,
-}
-
-/// The functions of a step, sorted by what they need.
-#[derive(Debug)]
-pub(super) struct Layout {
-    /// What is taken of a row and kept with it, for sliding frames.
-    kept: Vec<Expr>,
-    /// What is taken of a row until it is given.
-    once: Vec<Expr>,
-    frames: Vec<FramePlan>,
-    totals: Vec<Placed>,
-    lags: Vec<LagPlan>,
-    sources: Vec<Source>,
-}
-
-impl Layout {
-    pub(super) fn new(functions: &[OverFunction]) -> Self {
-        let mut layout = Self {
-            kept: Vec::new(),
-            once: Vec::new(),
-            frames: Vec::new(),
-            totals: Vec::new(),
-            lags: Vec::new(),
-            sources: Vec::new(),
-        };
-        for function in functions {
-            let source = layout.place(function);
-            layout.sources.push(source);
-        }
-        layout
-    }
-
-    fn place(&mut self, function: &OverFunction) -> Source {
-        let frame = function.frame;
-        match &function.call {
-            OverCall::Aggregate(aggregate) => {
-                let inputs = if frame.is_bounded() {
-                    &mut self.kept
-                } else {
-                    &mut self.once
-                };
-                let placed = Placed {
-                    aggregate: aggregate.clone(),
-                    at: inputs.len(),
-                };
-                inputs.extend(aggregate.filter.iter().chain(&aggregate.arguments).cloned());
-                if frame.is_bounded() {
-                    let slide = self.frame(frame);
-                    let aggregates = &mut self.frames[slide].aggregates;
-                    aggregates.push(placed);
-                    return Source::Slide(slide, aggregates.len() - 1);
-                }
-                self.totals.push(placed);
-                Source::Total {
-                    which: self.totals.len() - 1,
-                    peers: frame == Frame::AllRange,
-                }
-            }
-            OverCall::RowNumber if frame.is_bounded() => Source::Place(self.frame(frame)),
-            OverCall::RowNumber => Source::RowNumber,
-            OverCall::Rank => Source::Rank,
-            OverCall::DenseRank => Source::DenseRank,
-            OverCall::Lag {
-                value,
-                offset,
-                default,
-                ..
-            } => {
-                let at = self.once.len();
-                self.once.push(value.clone());
-                self.once.extend(default.clone());
-                self.lags.push(LagPlan {
-                    at,
-                    offset: *offset,
-                    default: default.is_some(),
-                });
-                Source::Lag(self.lags.len() - 1)
-            }
-        }
-    }
-
-    fn frame(&mut self, frame: Frame) -> usize {
-        let known = self.frames.iter().position(|plan| plan.frame == frame);
-        known.unwrap_or_else(|| {
-            self.frames.push(FramePlan {
-                frame,
-                aggregates: Vec::new(),
-            });
-            self.frames.len() - 1
-        })
-    }
-
-    /// What is taken of a row: what is kept with it, and what is needed once.
-    pub(super) fn evaluate(
-        &self,
-        row: &[Value],
-        context: &Context,
-    ) -> Result<[Box<[Value]>; 2], EvalError> {
-        let all = |exprs: &[Expr]| -> Result<Box<[Value]>, EvalError> {
-            exprs.iter().map(|expr| expr.eval(row, context)).collect()
-        };
-        Ok([all(&self.kept)?, all(&self.once)?])
-    }
-}
 
 /// A row that waits for the watermark.
 #[derive(Debug)]
@@ -166,6 +38,7 @@ struct Given {
     slides: Vec<Slide>,
     totals: Vec<Accumulator>,
     lags: Vec<VecDeque<Value>>,
+    detectors: Box<[Detector]>,
     /// How many rows, and how many different times.
     count: u64,
     times: u64,
@@ -319,6 +192,11 @@ impl Given {
             slides: layout.frames.iter().map(Slide::new).collect(),
             totals: layout.totals.iter().map(total).collect(),
             lags: vec![VecDeque::new(); layout.lags.len()],
+            detectors: layout
+                .detectors
+                .iter()
+                .map(|(method, _)| Detector::new(method))
+                .collect(),
             count: 0,
             times: 0,
         }
@@ -400,6 +278,10 @@ impl Given {
                 Source::RowNumber => Ok(Value::Int(self.count as i64)),
                 Source::Rank => Ok(Value::Int(before as i64 + 1)),
                 Source::DenseRank => Ok(Value::Int(self.times as i64)),
+                Source::Detector(which) => {
+                    let (method, at) = &layout.detectors[which];
+                    Ok(self.detectors[which].take(method, row.time, &row.inputs[1][*at..]))
+                }
                 Source::Lag(which) => Ok(self.lag(&layout.lags[which], which, row)),
             };
             match value {
@@ -549,6 +431,7 @@ impl Given {
             out.u64(slide.meet);
         }
         self.totals.iter().for_each(|total| total.encode(out));
+        self.detectors.iter().for_each(|one| one.encode(out));
         for lag in &self.lags {
             out.u64(lag.len() as u64);
             for value in lag {
@@ -583,6 +466,9 @@ impl Given {
         }
         for (total, placed) in given.totals.iter_mut().zip(&layout.totals) {
             *total = Accumulator::decode(&placed.aggregate, from)?;
+        }
+        for (detector, (method, _)) in given.detectors.iter_mut().zip(&layout.detectors) {
+            *detector = Detector::decode(method, from)?;
         }
         for lag in &mut given.lags {
             for _ in 0..from.count("values")? {

@@ -14,7 +14,8 @@
 use super::super::keyed::{Keyed, key_text};
 use super::super::timers::Timers;
 use super::super::{Discard, Emit, Operator};
-use super::partition::{Layout, Partition};
+use super::layout::Layout;
+use super::partition::Partition;
 use super::{MAX_WAITING_ROWS, no_room, time_of};
 use crate::expr::{Context, EvalError, Expr};
 use crate::plan::{Frame, OverFunction};

@@ -9,22 +9,42 @@ use sqlparser::ast::{
 };
 
 use crate::expr::{Expr, ResolveError, Typed, common_type};
-use crate::plan::{Aggregate, Diagnostic, Frame, MAX_FRAME_ROWS, OverCall, OverFunction, SortKey};
+use crate::plan::{
+    Aggregate, Diagnostic, Frame, MAX_FRAME_ROWS, OverCall, OverFunction, SortKey, nearest,
+};
 use crate::types::{Timespan, Type, Value};
 
 use super::super::aggregate;
 use super::super::convert::{Converted, Converter};
 use super::super::scope::Role;
+use super::detect::{self, Detector};
 use super::{BASE, Call, Calls, Step};
 
 /// What a function is before OVER.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 enum Kind {
     RowNumber,
     Rank,
     DenseRank,
     Lag,
     Aggregate,
+    Detector(&'static Detector),
+}
+
+impl Kind {
+    /// Whether it is the place of a row in an order.
+    const fn ranks(self) -> bool {
+        matches!(self, Self::RowNumber | Self::Rank | Self::DenseRank)
+    }
+}
+
+fn no_aggregate(name: &str) -> ResolveError {
+    let message = format!("{name} is no aggregate, and cannot stand before OVER");
+    let hint = match nearest(name, detect::detector_names()) {
+        Some(near) => format!("remove OVER (…), or did you mean {near}?"),
+        None => "remove OVER (…)".to_owned(),
+    };
+    ResolveError::hinted(message, hint)
 }
 
 impl Converter<'_> {
@@ -81,10 +101,10 @@ impl Converter<'_> {
                     return Err(self.blame(ast, ResolveError::hinted(message, hint)));
                 }
                 None if aggregate::is_aggregate(name) => Kind::Aggregate,
-                None => {
-                    let message = format!("{upper} is no aggregate, and cannot stand before OVER");
-                    return Err(self.blame(ast, ResolveError::hinted(message, "remove OVER (…)")));
-                }
+                None => match detect::find(name) {
+                    Some(detector) => Kind::Detector(detector),
+                    None => return Err(self.blame(ast, no_aggregate(&upper))),
+                },
             },
         };
         let spec = calls.window(window).map_err(|e| self.blame(ast, e))?;
@@ -103,11 +123,9 @@ impl Converter<'_> {
             keys.contains(&Expr::Column(at)).then_some(at)
         };
         let place = self.blame(ast, ResolveError::new("")).place;
-        if let (Some(start), Some(end), true) = (
-            of_window(Role::Start),
-            of_window(Role::End),
-            kind != Kind::Aggregate && kind != Kind::Lag,
-        ) {
+        if let (Some(start), Some(end), true) =
+            (of_window(Role::Start), of_window(Role::End), kind.ranks())
+        {
             let order = self.ranking(kind, &upper, function, &spec, ast)?;
             keys.retain(|key| ![Expr::Column(start), Expr::Column(end)].contains(key));
             return Ok(Call {
@@ -130,6 +148,13 @@ impl Converter<'_> {
                 (OverCall::Aggregate(aggregate), ty, nullable)
             }
             Kind::Lag => self.lag(function, ast)?,
+            Kind::Detector(detector) => {
+                let detection = self.detection(detector, function, time, frame, ast)?;
+                let ty = detection.method.ty();
+                // Flags are never missing: what is has a flag of its own.
+                let nullable = ty != Type::Int;
+                (OverCall::Detect(detection), ty, nullable)
+            }
             rank => {
                 self.no_arguments(&upper, function, ast)?;
                 let call = match rank {
@@ -142,10 +167,11 @@ impl Converter<'_> {
         };
         let frame = match (kind, frame) {
             (Kind::Aggregate, frame) => frame.unwrap_or(Frame::AllRange),
+            (Kind::Detector(_), _) => Frame::AllRows,
             (Kind::RowNumber, Some(range @ Frame::Range(_))) => range,
             (_, None) => Frame::AllRows,
             (_, Some(_)) => {
-                let hint = if kind == Kind::RowNumber {
+                let hint = if matches!(kind, Kind::RowNumber) {
                     "remove it, or number the rows of a span of time: RANGE BETWEEN INTERVAL '10' MINUTE PRECEDING AND CURRENT ROW"
                 } else {
                     "remove ROWS or RANGE"
@@ -175,7 +201,7 @@ impl Converter<'_> {
         spec: &WindowSpec,
         ast: &Ast,
     ) -> Result<Vec<SortKey>, Diagnostic> {
-        if kind != Kind::RowNumber {
+        if !matches!(kind, Kind::RowNumber) {
             let message = format!("{name} of the rows of a window is not supported");
             let hint = "write ROW_NUMBER(), with what tells equal rows apart in ORDER BY";
             return Err(self.blame(ast, ResolveError::hinted(message, hint)));
@@ -253,7 +279,7 @@ impl Converter<'_> {
             Expr::Column(at) if self.scope.columns[at].column.rowtime => Some(at),
             _ => None,
         };
-        let ranks = matches!(kind, Kind::RowNumber | Kind::Rank | Kind::DenseRank);
+        let ranks = kind.ranks();
         let descending = self.descending(first)?;
         let Some(at) = at else {
             let (message, hint) = if ranks {

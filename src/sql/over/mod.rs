@@ -5,6 +5,11 @@
 //! counted from [`BASE`] on, and moved to its column by [`Planner::over_steps`]. All calls of one partition are one step.
 
 mod call;
+mod detect;
+mod settings;
+
+pub use detect::detector_names;
+pub(super) use detect::{find as detector, needs_over};
 
 use sqlparser::ast::{
     Expr as Ast, Ident, NamedWindowDefinition, NamedWindowExpr, Spanned, WindowSpec, WindowType,
@@ -243,6 +248,7 @@ impl Call {
                 OverCall::DenseRank => "dense_rank",
                 OverCall::Lag { .. } => "lag",
                 OverCall::RowNumber => "row_number",
+                OverCall::Detect(detection) => detection.method.name(),
             },
             Step::Top { .. } => "row_number",
         };

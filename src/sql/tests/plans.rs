@@ -377,3 +377,25 @@ fn a_filter_on_a_row_number_bounds_the_state() {
     );
     assert!(top.contains("by temp DESC NULLS LAST"), "{top}");
 }
+
+#[test]
+fn a_detector_says_all_its_settings_and_equal_calls_are_one() {
+    let (plan, _) = plan(&format!(
+        "{READINGS}{OUT}INSERT INTO out SELECT device, a.score + b.score + (CUSUM(temp, target => 20) OVER w).high \
+         FROM (SELECT *, ANOMALY_SCORE(temp, threshold => 4) OVER w AS a, ANOMALY_SCORE(temp, THRESHOLD => 4.0, quiet => 100) OVER w AS b \
+         FROM readings WINDOW w AS (PARTITION BY device ORDER BY ts)) WINDOW w AS (PARTITION BY device ORDER BY ts);"
+    ));
+    let text = explain(&plan);
+    assert_eq!(
+        text.matches("ANOMALY_SCORE(temp, threshold => 4, quiet => 100, lean => false)")
+            .count(),
+        1,
+        "{text}"
+    );
+    assert!(
+        text.contains(
+            "CUSUM(temp, target => 20, baseline => 100, k => 0.5, h => 5, head_start => 0, restart => false)"
+        ),
+        "{text}"
+    );
+}

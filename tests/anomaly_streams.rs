@@ -1,0 +1,330 @@
+//! `ANOMALY_SCORE` on streams made by formula: how often it alarms where nothing happens, and how soon where something does.
+//!
+//! Everything is made from seeds, so every run sees the same streams.
+#![allow(clippy::unwrap_used)]
+
+use headwater::ops::Detector;
+use headwater::plan::{JointOptions, Method, ScoreOptions};
+use headwater::types::{EventTime, Value};
+
+const STEP_SECS: i64 = 300;
+const PER_DAY: usize = 288;
+
+/// A small random generator (xorshift).
+struct Random(u64);
+
+impl Random {
+    fn new(seed: u64) -> Self {
+        let mut random = Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+        for _ in 0..20 {
+            random.uniform();
+        }
+        random
+    }
+
+    fn uniform(&mut self) -> f64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    fn normal(&mut self) -> f64 {
+        let radius = (-2.0 * self.uniform().max(1e-300).ln()).sqrt();
+        radius * (std::f64::consts::TAU * self.uniform()).cos()
+    }
+
+    fn poisson(&mut self, mean: f64) -> f64 {
+        let least = (-mean).exp();
+        let (mut count, mut product) = (0.0, self.uniform());
+        while product > least {
+            count += 1.0;
+            product *= self.uniform();
+        }
+        count
+    }
+}
+
+/// The nine kinds of stationary streams, and the random walk, which is none.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Noise,
+    Autoregressive,
+    RandomWalk,
+    Daily,
+    StudentT3,
+    Poisson,
+    Quantised,
+    Constant,
+    LogNormal,
+    OnOff,
+}
+
+const KINDS: [Kind; 10] = [
+    Kind::Noise,
+    Kind::Autoregressive,
+    Kind::RandomWalk,
+    Kind::Daily,
+    Kind::StudentT3,
+    Kind::Poisson,
+    Kind::Quantised,
+    Kind::Constant,
+    Kind::LogNormal,
+    Kind::OnOff,
+];
+
+fn stream(kind: Kind, length: usize, seed: u64) -> Vec<f64> {
+    let mut random = Random::new(seed);
+    let mut state: f64 = 0.0;
+    let (mut on, mut left) = (false, 0.0);
+    let mut next = |i: usize| match kind {
+        Kind::Noise => random.normal(),
+        Kind::Autoregressive => {
+            state = 0.9 * state + random.normal();
+            state
+        }
+        Kind::RandomWalk => {
+            state += random.normal();
+            state
+        }
+        Kind::Daily => daily(i) + random.normal(),
+        Kind::StudentT3 => {
+            let normal = random.normal();
+            let squares: f64 = (0..3).map(|_| random.normal().powi(2)).sum();
+            normal / (squares / 3.0).sqrt()
+        }
+        Kind::Poisson => random.poisson(3.0),
+        Kind::Quantised => {
+            state = 0.99 * state + 0.14 * random.normal();
+            (state * 2.0).round() / 2.0
+        }
+        Kind::Constant => 5.0,
+        Kind::LogNormal => random.normal().exp(),
+        Kind::OnOff => {
+            if left < 1.0 {
+                on = !on;
+                left = 1.0 - 40.0 * random.uniform().max(1e-12).ln();
+            }
+            left -= 1.0;
+            f64::from(u8::from(on))
+        }
+    };
+    (0..length).map(&mut next).collect()
+}
+
+fn daily(i: usize) -> f64 {
+    10.0 * (std::f64::consts::TAU * i as f64 / PER_DAY as f64).sin()
+}
+
+/// The alarms of a stream, by position, each with the channel that spoke. Values are five minutes apart; but for a gap of so many
+/// steps before one.
+fn alarms(values: &[f64], lean: bool, gap: Option<(usize, i64)>) -> Vec<(usize, String)> {
+    let options = ScoreOptions {
+        lean,
+        ..ScoreOptions::default()
+    };
+    let method = Method::Score(options);
+    let mut detector = Detector::new(&method);
+    let mut time = 1_700_000_000 - 1_700_000_000 % 86_400;
+    let mut found = Vec::new();
+    for (i, value) in values.iter().enumerate() {
+        time += match gap {
+            Some((at, steps)) if at == i => steps * STEP_SECS,
+            _ => STEP_SECS,
+        };
+        let at = EventTime::from_micros(time * 1_000_000);
+        let Value::Row(fields) = detector.take(&method, at, &[Value::Double(*value)]) else {
+            panic!("a score for every number");
+        };
+        if let [
+            Value::Double(score),
+            Value::Bool(true),
+            _,
+            Value::Str(channel),
+        ] = &*fields
+        {
+            assert!(*score >= options.threshold);
+            found.push((i, channel.to_string()));
+        }
+    }
+    found
+}
+
+#[test]
+fn false_alarms_are_rare_on_stationary_streams() {
+    const LENGTH: usize = 100_000;
+    for kind in KINDS {
+        for lean in [false, true] {
+            let count: usize = (1..=2)
+                .map(|seed| alarms(&stream(kind, LENGTH, seed), lean, None).len())
+                .sum();
+            let most = match kind {
+                Kind::Constant => 0,
+                _ => 70 * 2,
+            };
+            assert!(count <= most, "{kind:?}, lean {lean}: {count} in 200,000");
+        }
+    }
+}
+
+/// Two weeks of a shape with noise, then `change`d from `at` on; found within `delay` steps, in each of five seeds.
+fn finds(
+    what: &str,
+    delay: usize,
+    shape: fn(usize) -> f64,
+    change: impl Fn(usize, f64, f64) -> f64,
+) {
+    let at = 14 * PER_DAY + 100;
+    for lean in [false, true] {
+        for seed in 1..=5 {
+            let noise = stream(Kind::Noise, at + 2 * PER_DAY, seed);
+            let values: Vec<f64> = noise
+                .iter()
+                .enumerate()
+                .map(|(i, noise)| match i.checked_sub(at) {
+                    Some(since) => change(since, shape(i), *noise),
+                    None => shape(i) + noise,
+                })
+                .collect();
+            let found = alarms(&values, lean, None);
+            let first = found.iter().find(|(i, _)| *i >= at);
+            let delayed = first.map(|(i, _)| i - at);
+            assert!(
+                delayed.is_some_and(|delayed| delayed <= delay),
+                "{what}, lean {lean}, seed {seed}: {first:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_step_is_found_within_three_readings() {
+    finds("step", 3, daily, |_, shape, noise| shape + noise + 15.0);
+}
+
+#[test]
+fn a_spike_is_found_at_once() {
+    finds("spike", 0, daily, |since, shape, noise| {
+        shape + noise + if since == 0 { 25.0 } else { 0.0 }
+    });
+}
+
+#[test]
+fn a_ramp_is_found_before_it_has_grown_to_four_deviations() {
+    // Half a deviation of the noise an hour, under a daily swing of twenty.
+    finds("ramp", 8 * 12, daily, |since, shape, noise| {
+        shape + noise + since as f64 / 12.0 * 0.5
+    });
+}
+
+#[test]
+fn a_collapse_of_the_variance_is_found_within_three_hours() {
+    finds(
+        "collapse",
+        36,
+        |_| 50.0,
+        |_, shape, noise| shape + 0.05 * noise,
+    );
+}
+
+#[test]
+fn a_stuck_sensor_is_found_within_two_hours() {
+    finds("stuck", 24, daily, |_, _, _| daily(14 * PER_DAY + 100));
+}
+
+#[test]
+fn a_changed_daily_shape_is_found_within_an_hour() {
+    // Day and night change places.
+    finds("shape", 12, daily, |_, shape, noise| -shape + noise);
+}
+
+#[test]
+fn a_missing_hour_is_found_with_the_next_reading() {
+    for seed in 1..=5 {
+        let at = 10 * PER_DAY + 7;
+        let values = stream(Kind::Daily, at + PER_DAY, seed);
+        for lean in [false, true] {
+            let found = alarms(&values, lean, Some((at, 13)));
+            let first = found.iter().find(|(i, _)| *i >= at).unwrap();
+            assert_eq!(first, &(at, "gap".to_owned()), "seed {seed}");
+        }
+    }
+}
+
+/// The alarms of three columns that follow one another with noise; from `at` on the second goes its own way.
+fn joint_alarms(length: usize, seed: u64, at: usize, quiet: u32) -> Vec<(usize, i64)> {
+    let method = Method::Joint(JointOptions {
+        columns: 3,
+        threshold: 3.5,
+        quiet,
+    });
+    let mut detector = Detector::new(&method);
+    let mut random = Random::new(seed);
+    let mut found = Vec::new();
+    for i in 0..length {
+        let load = 50.0 + 10.0 * random.normal();
+        let second = if i < at {
+            2.0 * load
+        } else {
+            2.0 * (50.0 + 10.0 * random.normal())
+        };
+        let values = [
+            load + random.normal(),
+            second + random.normal(),
+            -load + random.normal(),
+        ];
+        let time = EventTime::from_micros(i as i64 * 1_000_000);
+        let Value::Row(fields) = detector.take(&method, time, &values.map(Value::Double)) else {
+            panic!("a score for every row");
+        };
+        if let [_, Value::Bool(true), _, Value::Int(argument)] = &*fields {
+            found.push((i, *argument));
+        }
+    }
+    found
+}
+
+#[test]
+fn columns_that_no_longer_go_together_are_found_though_each_is_as_ever() {
+    for seed in 1..=5 {
+        let still = joint_alarms(100_000, seed, usize::MAX, 100);
+        assert!(still.len() <= 70, "seed {seed}: {} in 100,000", still.len());
+        let found = joint_alarms(2_100, seed, 2_000, 0);
+        let first = found.iter().find(|(i, _)| *i >= 2_000).unwrap();
+        assert!(first.0 <= 2_003 && first.1 == 2, "seed {seed}: {first:?}");
+    }
+}
+
+/// The band holds what it says, on streams of any distribution.
+#[test]
+fn a_forecast_band_holds_its_part_of_all_readings() {
+    for kind in [
+        Kind::Daily,
+        Kind::Noise,
+        Kind::StudentT3,
+        Kind::LogNormal,
+        Kind::Autoregressive,
+    ] {
+        for confidence in [0.9, 0.99] {
+            let method = Method::Forecast { confidence };
+            let mut detector = Detector::new(&method);
+            let (mut inside, mut all) = (0.0, 0.0);
+            for (i, value) in stream(kind, 60 * PER_DAY, 3).into_iter().enumerate() {
+                let time = EventTime::from_micros(i as i64 * STEP_SECS * 1_000_000);
+                let Value::Row(fields) = detector.take(&method, time, &[Value::Double(value)])
+                else {
+                    panic!("a band for every number");
+                };
+                if i >= 14 * PER_DAY {
+                    all += 1.0;
+                    inside += f64::from(u8::from(fields[4] == Value::Bool(false)));
+                }
+            }
+            let part: f64 = inside / all;
+            assert!(
+                (part - confidence).abs() < 0.01,
+                "{kind:?} {confidence}: {part}"
+            );
+        }
+    }
+}
