@@ -8,16 +8,16 @@
 #[path = "support/disk.rs"]
 #[allow(dead_code)]
 mod disk;
+#[path = "support/engine.rs"]
+mod support;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 use disk::Random;
-use headwater::codec::Message;
-use headwater::engine::{Clock, Engine, EngineOptions, SealedEpoch, StateChange, Stored};
-use headwater::plan::{Operator, Plan, SourceId};
+use headwater::plan::{Operator, Plan};
 use headwater::sql::{Catalog, compile};
-use headwater::types::EventTime;
+use support::{Disk, clock, deliver, engine};
 
 const SEEDS: u64 = 40;
 const MESSAGES: usize = 120;
@@ -67,77 +67,11 @@ fn compiled(sql: &str) -> Arc<Plan> {
     Arc::new(compile(&files, &Catalog::default()).unwrap().0)
 }
 
-fn engine(plan: &Arc<Plan>, least_fold_bytes: u64) -> Engine {
-    let options = EngineOptions {
-        max_keys: 1_000,
-        max_payload_bytes: 1 << 20,
-        least_fold_bytes,
-        connections: Vec::new(),
-    };
-    Engine::new(plan.clone(), &options)
-}
+/// What came out: ids and lines of rows in order, reasons and details of dead letters.
+type Outcome = (Vec<(String, String)>, Vec<(String, String)>);
 
-/// What came out: ids and lines of rows in order, reasons of dead letters.
-type Outcome = (Vec<(String, String)>, Vec<String>);
-
-#[derive(Default)]
-struct Disk {
-    epoch: u64,
-    meta: Vec<u8>,
-    base: Vec<Vec<u8>>,
-    deltas: Vec<Vec<u8>>,
-    outcome: Outcome,
-}
-
-impl Disk {
-    fn commit(&mut self, sealed: SealedEpoch) {
-        (self.epoch, self.meta) = (sealed.epoch, sealed.meta);
-        match sealed.state {
-            StateChange::Unchanged => {}
-            StateChange::Delta(delta) => self.deltas.push(delta),
-            StateChange::Snapshot(base) => (self.base, self.deltas) = (base, Vec::new()),
-        }
-        let rows = sealed.local.into_iter();
-        self.outcome
-            .0
-            .extend(rows.map(|row| (row.id.to_string(), row.line)));
-        let dead = sealed.dead.into_iter();
-        self.outcome
-            .1
-            .extend(dead.map(|letter| format!("{} {}", letter.reason, letter.detail)));
-    }
-
-    fn restored(&self, plan: &Arc<Plan>, fold: u64) -> Engine {
-        let mut engine = engine(plan, fold);
-        if self.epoch > 0 {
-            let stored = Stored {
-                epoch: self.epoch,
-                meta: &self.meta,
-                base: &self.base,
-                deltas: &self.deltas,
-            };
-            engine.restore(&stored, &[]).unwrap();
-        }
-        engine
-    }
-}
-
-fn clock(steady_micros: u64) -> Clock {
-    Clock {
-        wall: EventTime::from_millis(1_800_000_000_000),
-        steady_micros,
-    }
-}
-
-fn deliver(engine: &mut Engine, (table, payload): &(usize, String), clock: Clock) {
-    let message = Message {
-        topic: "t",
-        payload: payload.as_bytes(),
-        qos: 1,
-        retain: false,
-        received: clock.wall,
-    };
-    engine.deliver_to(SourceId(*table), &message, clock);
+fn outcome(disk: Disk) -> Outcome {
+    (disk.rows, disk.dead)
 }
 
 fn messages(random: &mut Random) -> Vec<(usize, String)> {
@@ -178,11 +112,11 @@ fn where_epochs_end_makes_no_difference() {
             let mut disk = Disk::default();
             let mut engine = engine(&plan, 1 << 30);
             for message in &messages {
-                deliver(&mut engine, message, clock(0));
+                deliver(&mut engine, message.0, &message.1, clock(0));
             }
             engine.finish();
             disk.commit(engine.seal(clock(0)));
-            disk.outcome
+            outcome(disk)
         };
         assert!(whole.0.len() > 100, "{}", whole.0.len());
         for _ in 0..4 {
@@ -195,7 +129,8 @@ fn where_epochs_end_makes_no_difference() {
             let mut open = 0;
             let mut at = 0;
             while at < messages.len() {
-                deliver(&mut engine, &messages[at], clock(at as u64));
+                let (table, payload) = &messages[at];
+                deliver(&mut engine, *table, payload, clock(at as u64));
                 (at, open) = (at + 1, open + 1);
                 if random.once_in(4) {
                     engine.tick(clock(at as u64));
@@ -212,7 +147,7 @@ fn where_epochs_end_makes_no_difference() {
             }
             engine.finish();
             disk.commit(engine.seal(clock(at as u64)));
-            assert_eq!(disk.outcome, whole, "HEADWATER_SEED={seed}");
+            assert_eq!(outcome(disk), whole, "HEADWATER_SEED={seed}");
         }
     }
 }
@@ -245,7 +180,7 @@ fn a_thousand_rules_share_their_source_and_equal_steps() {
     for _ in 0..500 {
         let (device, v) = (random.below(60), random.below(25));
         let payload = format!(r#"{{"device":"d{device}","ts":"2026-01-01 00:00:00","v":{v}}}"#);
-        deliver(&mut engine, &(0, payload), clock(0));
+        deliver(&mut engine, 0, &payload, clock(0));
         let rules = 0..1_000;
         expected += rules
             .filter(|rule| rule % 50 == device && rule % 20 <= v)

@@ -3,15 +3,18 @@
 //! its seed.
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/engine.rs"]
+mod support;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use headwater::codec::Message;
-use headwater::engine::{Clock, Engine, EngineOptions, SealedEpoch, StateChange, Stored};
-use headwater::plan::{Plan, SourceId};
+use headwater::engine::{Clock, Engine};
+use headwater::plan::Plan;
 use headwater::sql::{Catalog, compile_query};
 use headwater::types::EventTime;
 use serde_json::{Value, json};
+use support::Disk;
 
 /// A generator that is the same everywhere: the seed is the whole story of a failure.
 struct Random(u64);
@@ -51,74 +54,14 @@ fn plan(query: &str) -> Arc<Plan> {
     )
 }
 
-fn engine(plan: &Arc<Plan>, least_fold_bytes: u64) -> Engine {
-    let options = EngineOptions {
-        max_keys: 1_000,
-        max_payload_bytes: 1 << 20,
-        least_fold_bytes,
-        connections: Vec::new(),
-    };
-    Engine::new(plan.clone(), &options)
-}
-
 const CLOCK: Clock = Clock {
     wall: EventTime::from_millis(1_000_000),
     steady_micros: 0,
 };
 
 fn deliver(engine: &mut Engine, event: &Event) {
-    let payload = json!({"n": event.number, "k": event.key, "ts": event.millis, "v": event.value})
-        .to_string();
-    let message = Message {
-        topic: "t",
-        payload: payload.as_bytes(),
-        qos: 1,
-        retain: false,
-        received: CLOCK.wall,
-    };
-    engine.deliver_to(SourceId(0), &message, CLOCK);
-}
-
-/// What a store keeps.
-#[derive(Default)]
-struct Disk {
-    epoch: u64,
-    meta: Vec<u8>,
-    base: Vec<Vec<u8>>,
-    deltas: Vec<Vec<u8>>,
-    rows: Vec<(String, String)>,
-    dead: Vec<(String, String)>,
-}
-
-impl Disk {
-    fn commit(&mut self, sealed: SealedEpoch) {
-        (self.epoch, self.meta) = (sealed.epoch, sealed.meta);
-        match sealed.state {
-            StateChange::Unchanged => {}
-            StateChange::Delta(delta) => self.deltas.push(delta),
-            StateChange::Snapshot(base) => (self.base, self.deltas) = (base, Vec::new()),
-        }
-        let rows = sealed.local.into_iter();
-        self.rows
-            .extend(rows.map(|row| (row.id.to_string(), row.line)));
-        let dead = sealed.dead.into_iter();
-        self.dead
-            .extend(dead.map(|letter| (letter.reason.to_owned(), letter.detail)));
-    }
-
-    fn restore(&self, plan: &Arc<Plan>, fold: u64) -> Engine {
-        let mut engine = engine(plan, fold);
-        if self.epoch > 0 {
-            let stored = Stored {
-                epoch: self.epoch,
-                meta: &self.meta,
-                base: &self.base,
-                deltas: &self.deltas,
-            };
-            engine.restore(&stored, &[]).unwrap();
-        }
-        engine
-    }
+    let payload = json!({"n": event.number, "k": event.key, "ts": event.millis, "v": event.value});
+    support::deliver(engine, 0, &payload.to_string(), CLOCK);
 }
 
 fn stream(random: &mut Random) -> Vec<Event> {
@@ -158,7 +101,7 @@ fn run(random: &mut Random, query: &str, events: &[Event], seed: u64) -> Disk {
     let plan = plan(query);
     let fold = [0, 700, 1 << 20][random.below(3) as usize];
     let mut whole = Disk::default();
-    let mut running = engine(&plan, fold);
+    let mut running = support::engine(&plan, fold);
     for event in events {
         deliver(&mut running, event);
     }
@@ -166,7 +109,7 @@ fn run(random: &mut Random, query: &str, events: &[Event], seed: u64) -> Disk {
     whole.commit(running.seal(CLOCK));
 
     let mut disk = Disk::default();
-    let mut running = engine(&plan, fold);
+    let mut running = support::engine(&plan, fold);
     let (mut next, mut committed) = (0, 0);
     while next < events.len() {
         deliver(&mut running, &events[next]);
@@ -176,7 +119,7 @@ fn run(random: &mut Random, query: &str, events: &[Event], seed: u64) -> Disk {
             committed = next;
         }
         if random.below(6) == 0 {
-            running = disk.restore(&plan, fold);
+            running = disk.restored(&plan, fold);
             next = committed;
         }
     }

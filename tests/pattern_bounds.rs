@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used)]
 
 #[path = "support/engine.rs"]
-#[allow(dead_code)]
 mod support;
 
 use std::fmt::Write as _;

@@ -1,10 +1,13 @@
 //! An engine whose epochs go to a disk in memory, to be killed and brought back by tests.
 
+// Each test uses what it needs.
+#![allow(dead_code)]
+
 use std::sync::Arc;
 
 use headwater::codec::Message;
 use headwater::engine::{Clock, Engine, EngineOptions, SealedEpoch, StateChange, Stored};
-use headwater::plan::{Plan, SourceId};
+use headwater::plan::{Plan, SinkId, SourceId};
 use headwater::types::EventTime;
 
 /// An engine without state.
@@ -47,6 +50,8 @@ pub(crate) struct Disk {
     deltas: Vec<Vec<u8>>,
     /// The ids and lines of rows.
     pub(crate) rows: Vec<(String, String)>,
+    /// The sink of each.
+    pub(crate) sinks: Vec<SinkId>,
     /// The reasons and details of dead letters.
     pub(crate) dead: Vec<(String, String)>,
 }
@@ -54,15 +59,17 @@ pub(crate) struct Disk {
 impl Disk {
     /// Takes an epoch.
     pub(crate) fn commit(&mut self, sealed: SealedEpoch) {
+        assert_eq!(sealed.epoch, self.epoch + 1);
         (self.epoch, self.meta) = (sealed.epoch, sealed.meta);
         match sealed.state {
             StateChange::Unchanged => {}
             StateChange::Delta(delta) => self.deltas.push(delta),
             StateChange::Snapshot(base) => (self.base, self.deltas) = (base, Vec::new()),
         }
-        let rows = sealed.local.into_iter();
-        self.rows
-            .extend(rows.map(|row| (row.id.to_string(), row.line)));
+        for row in sealed.local {
+            self.rows.push((row.id.to_string(), row.line));
+            self.sinks.push(row.sink);
+        }
         let dead = sealed.dead.into_iter();
         self.dead
             .extend(dead.map(|letter| (letter.reason.to_owned(), letter.detail)));

@@ -4,11 +4,13 @@
 #![allow(clippy::unwrap_used)]
 
 mod reference;
+#[path = "../support/engine.rs"]
+mod support;
 
 use std::sync::Arc;
 
-use headwater::codec::{Format, JsonFormat, Message, TimestampFormat};
-use headwater::engine::{Clock, Engine, EngineOptions, SealedEpoch, StateChange, Stored};
+use headwater::codec::{Format, JsonFormat, TimestampFormat};
+use headwater::engine::{Clock, Engine};
 use headwater::expr::Expr;
 use headwater::plan::{
     Aggregate, AggregateFunction, ColumnOrigin, LateRows, Node, NodeId, Operator, Place, Plan,
@@ -18,6 +20,7 @@ use headwater::plan::{
 use headwater::types::{Column, EventTime, Fingerprint, Schema, Timespan, Type};
 
 use reference::{Event, Expected, Kind};
+use support::Disk;
 
 /// A generator that is the same everywhere: the seed is the whole story of a failure.
 struct Random(u64);
@@ -255,16 +258,6 @@ fn plan(case: Case) -> Plan {
     plan
 }
 
-fn engine(plan: &Arc<Plan>, least_fold_bytes: u64) -> Engine {
-    let options = EngineOptions {
-        max_keys: 1_000,
-        max_payload_bytes: 1 << 20,
-        least_fold_bytes,
-        connections: Vec::new(),
-    };
-    Engine::new(plan.clone(), &options)
-}
-
 const CLOCK: Clock = Clock {
     wall: EventTime::from_micros(0),
     steady_micros: 0,
@@ -273,71 +266,22 @@ const CLOCK: Clock = Clock {
 fn deliver(engine: &mut Engine, event: Event) {
     let Event { key, millis, value } = event;
     let payload = format!(r#"{{"k":"k{key}","ts":{millis},"v":{value}}}"#);
-    let message = Message {
-        topic: "t",
-        payload: payload.as_bytes(),
-        qos: 1,
-        retain: false,
-        received: CLOCK.wall,
-    };
-    engine.deliver_to(SourceId(0), &message, CLOCK);
+    support::deliver(engine, 0, &payload, CLOCK);
 }
 
-/// What a store keeps.
-#[derive(Default)]
-struct Disk {
-    epoch: u64,
-    meta: Vec<u8>,
-    base: Vec<Vec<u8>>,
-    deltas: Vec<Vec<u8>>,
-    rows: Vec<(String, String)>,
-    /// Rows for the late table, in order.
-    late_rows: Vec<(String, String)>,
-    /// Dead letters.
-    late: usize,
+/// The lines of a sink.
+fn lines(disk: &Disk, of: SinkId) -> Vec<String> {
+    let rows = disk.rows.iter().zip(&disk.sinks);
+    let rows = rows.filter(|(_, sink)| **sink == of);
+    rows.map(|((_, line), _)| line.clone()).collect()
 }
 
-impl Disk {
-    fn commit(&mut self, sealed: SealedEpoch) {
-        assert_eq!(sealed.epoch, self.epoch + 1);
-        self.epoch = sealed.epoch;
-        self.meta = sealed.meta;
-        match sealed.state {
-            StateChange::Unchanged => {}
-            StateChange::Delta(delta) => self.deltas.push(delta),
-            StateChange::Snapshot(base) => {
-                self.base = base;
-                self.deltas.clear();
-            }
-        }
-        for row in sealed.local {
-            let rows = if row.sink == SinkId(0) {
-                &mut self.rows
-            } else {
-                &mut self.late_rows
-            };
-            rows.push((row.id.to_string(), row.line));
-        }
-        self.late += sealed
-            .dead
-            .iter()
-            .filter(|letter| letter.reason == "late")
-            .count();
-    }
-
-    fn restore(&self, plan: &Arc<Plan>, fold: u64) -> Engine {
-        let mut engine = engine(plan, fold);
-        if self.epoch > 0 {
-            let stored = Stored {
-                epoch: self.epoch,
-                meta: &self.meta,
-                base: &self.base,
-                deltas: &self.deltas,
-            };
-            engine.restore(&stored, &[]).unwrap();
-        }
-        engine
-    }
+/// How many rows were late and are dead letters.
+fn late(disk: &Disk) -> usize {
+    disk.dead
+        .iter()
+        .filter(|(reason, _)| reason == "late")
+        .count()
 }
 
 fn run(seed: u64) {
@@ -369,7 +313,7 @@ fn run(seed: u64) {
     let fold = [0, 500, 1 << 20][random.below(3) as usize];
 
     let mut whole = Disk::default();
-    let mut running = engine(&plan, fold);
+    let mut running = support::engine(&plan, fold);
     for event in &events {
         deliver(&mut running, *event);
     }
@@ -378,7 +322,7 @@ fn run(seed: u64) {
 
     // The same again in epochs of random length, with crashes: what was not committed is delivered again.
     let mut disk = Disk::default();
-    let mut running = engine(&plan, fold);
+    let mut running = support::engine(&plan, fold);
     let (mut next, mut committed) = (0, 0);
     while next < events.len() {
         deliver(&mut running, events[next]);
@@ -388,15 +332,18 @@ fn run(seed: u64) {
             committed = next;
         }
         if random.below(7) == 0 {
-            running = disk.restore(&plan, fold);
+            running = disk.restored(&plan, fold);
             next = committed;
         }
     }
     running.finish();
     disk.commit(running.seal(CLOCK));
 
-    let Expected { mut rows, late } = case.expected(&events);
-    let mut got: Vec<String> = whole.rows.iter().map(|(_, row)| row.clone()).collect();
+    let Expected {
+        mut rows,
+        late: late_rows,
+    } = case.expected(&events);
+    let mut got = lines(&whole, SinkId(0));
     rows.sort();
     got.sort();
     assert_eq!(
@@ -404,29 +351,31 @@ fn run(seed: u64) {
         "seed {seed}: rows differ from the reference ({case:?})"
     );
     if case.late == LateRows::Table {
-        let got: Vec<&String> = whole.late_rows.iter().map(|(_, row)| row).collect();
-        let late: Vec<&String> = late.iter().collect();
-        assert_eq!(got, late, "seed {seed}: late rows ({case:?})");
-        assert_eq!(whole.late, 0, "seed {seed}: late rows are in their table");
+        let got = lines(&whole, SinkId(1));
+        assert_eq!(got, late_rows, "seed {seed}: late rows ({case:?})");
+        assert_eq!(late(&whole), 0, "seed {seed}: late rows are in their table");
     } else {
-        assert_eq!(whole.late, late.len(), "seed {seed}: late rows ({case:?})");
+        assert_eq!(
+            late(&whole),
+            late_rows.len(),
+            "seed {seed}: late rows ({case:?})"
+        );
     }
     assert_eq!(
         disk.rows, whole.rows,
         "seed {seed}: crashes or epochs changed rows, order or ids ({case:?})"
     );
     assert_eq!(
-        (disk.late, &disk.late_rows),
-        (whole.late, &whole.late_rows),
+        late(&disk),
+        late(&whole),
         "seed {seed}: late rows after crashes ({case:?})"
     );
-    let all = || whole.rows.iter().chain(&whole.late_rows);
-    let mut ids: Vec<&String> = all().map(|(id, _)| id).collect();
+    let mut ids: Vec<&String> = whole.rows.iter().map(|(id, _)| id).collect();
     ids.sort();
     ids.dedup();
     assert_eq!(
         ids.len(),
-        all().count(),
+        whole.rows.len(),
         "seed {seed}: two events have one id"
     );
 }
