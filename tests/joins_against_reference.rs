@@ -134,6 +134,72 @@ fn case(seed: u64) -> String {
             rows.join("\n")
         );
     }
+    text + &as_of(&left, &right) + &windowed(&left, &right)
+}
+
+/// The rows of `a`, each with the latest of `b` as of its time.
+fn as_of(left: &[Event], right: &[Event]) -> String {
+    let latest = |a: &Event| {
+        let known = right.iter().enumerate();
+        let known = known.filter(|(_, b)| a.key.is_some() && a.key == b.key && b.time <= a.time);
+        // Of equal times the one that came last.
+        known
+            .max_by_key(|(at, b)| (b.time, *at))
+            .map(|(_, b)| b.value)
+    };
+    let mut text = String::new();
+    for (name, outer) in [("JOIN", false), ("LEFT JOIN", true)] {
+        let rows = left.iter().map(|a| (a.value, latest(a)));
+        let rows = rows.filter(|(_, b)| outer || b.is_some());
+        let mut rows: Vec<String> = rows.map(|(v, w)| format!("{v} {}", shown(w))).collect();
+        rows.sort();
+        let _ = write!(
+            text,
+            "query II rowsort\nSELECT v, w FROM a {name} b FOR SYSTEM_TIME AS OF a.ts ON a.k = b.k\n----\n{}\n\n",
+            rows.join("\n")
+        );
+    }
+    text
+}
+
+/// The rows of `a` and `b` of one key that are in one window of ten seconds.
+fn windowed(left: &[Event], right: &[Event]) -> String {
+    let same = |a: &Event, b: &Event| {
+        a.key.is_some() && a.key == b.key && a.time.div_euclid(10) == b.time.div_euclid(10)
+    };
+    let window = |table: &str| {
+        format!("(SELECT * FROM TUMBLE(TABLE {table}, DESCRIPTOR(ts), INTERVAL '10' SECOND))")
+    };
+    let mut text = String::new();
+    for (name, outer) in [
+        ("JOIN", [false, false]),
+        ("LEFT JOIN", [true, false]),
+        ("RIGHT JOIN", [false, true]),
+        ("FULL JOIN", [true, true]),
+    ] {
+        let pairs = left.iter().flat_map(|a| right.iter().map(move |b| (a, b)));
+        let pairs = pairs.filter(|(a, b)| same(a, b));
+        let mut rows: Vec<String> = pairs
+            .map(|(a, b)| format!("{} {}", a.value, b.value))
+            .collect();
+        if outer[0] {
+            let alone = left.iter().filter(|a| !right.iter().any(|b| same(a, b)));
+            rows.extend(alone.map(|a| format!("{} NULL", a.value)));
+        }
+        if outer[1] {
+            let alone = right.iter().filter(|b| !left.iter().any(|a| same(a, b)));
+            rows.extend(alone.map(|b| format!("NULL {}", b.value)));
+        }
+        rows.sort();
+        let _ = write!(
+            text,
+            "query II rowsort\nSELECT x.v, y.w FROM {} AS x {name} {} AS y ON x.k = y.k \
+             AND x.window_start = y.window_start AND x.window_end = y.window_end\n----\n{}\n\n",
+            window("a"),
+            window("b"),
+            rows.join("\n")
+        );
+    }
     text
 }
 

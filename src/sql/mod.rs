@@ -34,6 +34,7 @@ mod planner;
 mod query;
 mod scope;
 mod select;
+mod silence;
 mod splice;
 mod statement;
 mod syntax;
@@ -154,6 +155,7 @@ fn compiled(planner: Planner<'_>, before: Vec<Diagnostic>, files: &[(String, Str
         let (wrong, risky) = limit::look_over(&plan);
         problems.extend(wrong);
         warnings.extend(risky);
+        warnings.extend(silence::look_over(&plan));
         problems.extend(window::refuse_steps_behind_revisions(&plan));
     }
     in_order(files, &mut problems);

@@ -15,7 +15,7 @@ const READINGS: &str = "CREATE TABLE readings (
   n INT,
   ts TIMESTAMP(3),
   WATERMARK FOR ts AS ts - INTERVAL '5' SECOND
-) WITH ('connector' = 'mqtt', 'topic' = 'sensors/+/data', 'format' = 'json');
+) WITH ('connector' = 'mqtt', 'topic' = 'sensors/+/data', 'format' = 'json', 'scan.watermark.idle-timeout' = '1 min');
 ";
 const OUT: &str = "CREATE TABLE out (device STRING, v DOUBLE) WITH ('connector' = 'print');
 ";

@@ -25,6 +25,7 @@ sink out to standard output  -- INSERT out at a.sql:9:13
             ts TIMESTAMP(3) = [\"ts\"]
             watermark for ts = (ts - INTERVAL '5 s')
             at most 5 min ahead of its arrival
+            idle after 1 min
             format json
 "
     );
@@ -266,6 +267,30 @@ sink o to file 'out.jsonl'  -- INSERT o at a.sql:3:22
          └─ [1] (shared, see above)
 "
     );
+}
+
+#[test]
+fn a_source_that_may_fall_silent_is_warned_of_where_something_waits_for_time() {
+    let table = |options: &str| {
+        format!(
+            "CREATE TABLE t (v INT, ts TIMESTAMP(3), WATERMARK FOR ts AS ts - INTERVAL '1' SECOND) \
+             WITH ('connector'='mqtt','topic'='a','format'='json'{options});
+             CREATE TABLE o (v INT) WITH ('connector'='print');"
+        )
+    };
+    let window = "INSERT INTO o SELECT MAX(v) FROM TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' MINUTE) \
+                  GROUP BY window_start, window_end;";
+    let filter = "INSERT INTO o SELECT v FROM t WHERE v > 1;";
+    let warned = |options: &str, query: &str| plan(&format!("{}{query}", table(options))).1;
+    assert_eq!(
+        warned("", window),
+        [
+            "a.sql:1:14: while t is silent its time stands still: the last windows, joins and patterns over it stay open \
+             until its next message (add 'scan.watermark.idle-timeout' = '1 min')"
+        ]
+    );
+    assert!(warned(", 'scan.watermark.idle-timeout'='1 min'", window).is_empty());
+    assert!(warned("", filter).is_empty());
 }
 
 #[test]
