@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 
 use compact_str::CompactString;
 
-use super::Aggregate;
+use super::{Aggregate, LateRows};
 use crate::expr::Expr;
 use crate::types::{Schema, Timespan, Value};
 
@@ -56,6 +56,8 @@ pub struct Match {
     pub lookahead: usize,
     /// Whether an event time is given.
     pub timed: bool,
+    /// What becomes of a row that comes when those of its time have been matched: a match is never revised.
+    pub late: LateRows,
 }
 
 /// Which rows are given of a match.
@@ -352,6 +354,9 @@ impl Match {
     /// The conditions and measures for people, over its input; `columns` names what it gives.
     pub(super) fn details(&self, input: &Schema, columns: &Schema) -> Vec<String> {
         let mut lines = Vec::new();
+        if self.late == LateRows::Table {
+            lines.push("late rows go to a table".to_owned());
+        }
         for variable in &self.variables {
             let text = match &variable.condition {
                 Some(Condition { slots, expr }) => {

@@ -20,7 +20,7 @@ use super::keyed::{KeyState, Keyed};
 use super::timers::Timers;
 use super::{Discard, Emit, Operator};
 use crate::expr::Context;
-use crate::plan::{self, MAX_PATTERN_BYTES, MAX_PATTERN_ROWS};
+use crate::plan::{self, LateRows, MAX_PATTERN_BYTES, MAX_PATTERN_ROWS};
 use crate::state::{Decoder, Encoder, StateError, decode_key, key_bytes};
 use crate::types::{EventTime, Fingerprint, Lineage, Progress, Row, Timeline, Value};
 
@@ -106,6 +106,13 @@ impl Operator for Match {
         };
         let time = EventTime::from_micros(micros);
         if time <= at.watermark {
+            if plan.late == LateRows::Table {
+                // It has missed no window.
+                let bounds = [Value::Null, Value::Null];
+                let late: Row = row.iter().cloned().chain(bounds).collect();
+                emit.count("late_to_table");
+                return emit.late(&late, lineage);
+            }
             let detail = format!(
                 "late: the rows up to the watermark {} have been matched, and it is at {time}",
                 at.watermark

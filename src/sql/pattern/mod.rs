@@ -87,6 +87,7 @@ impl Planner<'_> {
         });
         let timed = columns.iter().any(|column| column.rowtime);
         let skip = self.skip(home, clause, &names)?;
+        let late = self.late_rows_of_pattern(home, relation.node, clause.location)?;
         let variables = variables.into_iter().zip(conditions);
         let pattern = Match {
             partition,
@@ -114,6 +115,7 @@ impl Planner<'_> {
             lookback: names.lookback,
             lookahead: names.lookahead,
             timed,
+            late,
         };
         for (message, hint) in risk::of(&pattern, &clause.tree, clause.skip.is_some()) {
             self.warnings.push(Diagnostic {
@@ -129,6 +131,7 @@ impl Planner<'_> {
         let node = self
             .graph
             .add(operator, inputs, schema, &home.query, &home.place);
+        self.note_late_table(node);
         let mut relation = Relation {
             node,
             scope,

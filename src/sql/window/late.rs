@@ -2,7 +2,7 @@
 //! follow them, and the table that late rows may go to.
 //!
 //! The option is of the table that is read, because it is there that people know how late rows can be; it holds for
-//! every window whose event time comes from that table. The late table is a table like any other: its columns are filled
+//! every window and every row pattern whose event time comes from that table. The late table is a table like any other: its columns are filled
 //! by name with those of the rows, and with the bounds of the window that they missed.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -197,20 +197,7 @@ impl Planner<'_> {
         if matches!(window, Window::Count { .. }) {
             return Ok(LateRows::DeadLetter); // There are none.
         }
-        let tables = self.tables_behind(node);
-        let mut policies = tables
-            .iter()
-            .filter_map(|table| self.late.policies.get(table));
-        let Some((table, policy, _)) = policies.next() else {
-            return Ok(LateRows::DeadLetter);
-        };
-        if let Some((other, _, _)) = policies.find(|(_, other, _)| other != policy) {
-            let message =
-                format!("the tables {table} and {other} say different things of late rows");
-            let hint = "give both the same 'late-rows', or aggregate them in windows of their own";
-            return Err(self.refuse(home, at, message, hint));
-        }
-        let late = policy.late;
+        let late = self.late_policy(home, node, at)?;
         if matches!(
             (window, late),
             (Window::Session { .. }, LateRows::Update { .. })
@@ -225,16 +212,50 @@ impl Planner<'_> {
         Ok(late)
     }
 
+    /// What becomes of the late rows of a pattern over the rows of a node.
+    pub(in crate::sql) fn late_rows_of_pattern(
+        &mut self,
+        home: &Home<'_>,
+        node: NodeId,
+        at: Location,
+    ) -> Planned<LateRows> {
+        match self.late_policy(home, node, at)? {
+            LateRows::Update { .. } => Err(self.refuse(
+                home,
+                at,
+                "a match cannot be revised: a late row may make others of it, and nothing takes back what was sent",
+                "declare the table a second time for this query, without 'late-rows' = 'update', or with 'table'",
+            )),
+            late => Ok(late),
+        }
+    }
+
+    /// What the tables behind a node say of late rows.
+    fn late_policy(&mut self, home: &Home<'_>, node: NodeId, at: Location) -> Planned<LateRows> {
+        let tables = self.tables_behind(node);
+        let mut policies = tables
+            .iter()
+            .filter_map(|table| self.late.policies.get(table));
+        let Some((table, policy, _)) = policies.next() else {
+            return Ok(LateRows::DeadLetter);
+        };
+        if let Some((other, _, _)) = policies.find(|(_, other, _)| other != policy) {
+            let message =
+                format!("the tables {table} and {other} say different things of late rows");
+            let hint = "give both the same 'late-rows', or aggregate them in windows of their own";
+            return Err(self.refuse(home, at, message, hint));
+        }
+        Ok(policy.late)
+    }
+
     /// Remembers a step with late rows for a table.
-    pub(super) fn note_late_table(&mut self, step: NodeId) {
-        let to_table = matches!(
-            self.graph.node(step).operator,
-            Operator::WindowAggregate {
-                late: LateRows::Table,
-                ..
-            }
-        );
-        if to_table && self.late.written.insert(step) {
+    pub(in crate::sql) fn note_late_table(&mut self, step: NodeId) {
+        let late = match &self.graph.node(step).operator {
+            Operator::WindowAggregate { late, .. } => *late,
+            Operator::Match(pattern) => pattern.late,
+            _ => LateRows::DeadLetter,
+        };
+        if late == LateRows::Table && self.late.written.insert(step) {
             self.late.open.push(step);
         }
     }
@@ -287,7 +308,10 @@ impl Planner<'_> {
         } = self.sink(table)?;
         let mut columns = self.graph.node(input).schema.columns.clone();
         let time = Column::new("window_time", Type::Timestamp { precision: 3 });
-        let [start, end, _] = super::columns(&time).map(|(column, _)| column);
+        let [mut start, mut end, _] = super::columns(&time).map(|(column, _)| column);
+        // What is late for a pattern has missed no window.
+        let misses_window = !matches!(self.graph.node(step).operator, Operator::Match(_));
+        (start.nullable, end.nullable) = (!misses_window, !misses_window);
         columns.extend([start, end]);
         let late = Schema::new(columns);
         let node = self.graph.add(
