@@ -36,6 +36,11 @@ pub(super) struct Node {
 }
 
 impl Node {
+    /// Whether columns read below it.
+    pub(super) fn has_children(&self) -> bool {
+        !self.children.is_empty()
+    }
+
     /// What columns read below a key.
     pub(super) fn child(&self, key: &str) -> Option<&Self> {
         let mut children = self.children.iter();

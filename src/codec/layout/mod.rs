@@ -385,6 +385,8 @@ impl Learner<'_> {
             b'{' | b'[' if !slots.is_empty() => None,
             b'{' => self.object(node, depth),
             b'[' => self.array(depth),
+            // Where columns read below it, the long way looks closer at a scalar.
+            _ if node.is_some_and(Node::has_children) => None,
             _ => self.scalar(slots),
         }
     }

@@ -36,7 +36,14 @@ impl Baseline {
             }
         }
         let count = f64::from(self.count);
-        let mean = || self.sum / count;
+        // The mean of equal values is that value, which the sum of many may round.
+        let mean = || {
+            if self.ranges == 0.0 {
+                self.last
+            } else {
+                self.sum / count
+            }
+        };
         let sigma = || self.ranges / (count - 1.0) / D2;
         Some((
             normal.target.unwrap_or_else(mean),

@@ -14,7 +14,7 @@ use crate::types::Value;
 const HIGH: &str = "HI";
 const LOW: &str = "LO";
 
-/// What a deviation counts for, in standard deviations, where the baseline has none.
+/// What a deviation counts for, in standard deviations, where the baseline has none; and the most that any counts for.
 const UNKNOWN_SCALE: f64 = 1e9;
 
 /// Which side of the limits a value is on.
@@ -60,6 +60,13 @@ impl Cusum {
             ]);
         };
         let z = standard(value, target, sigma);
+        // Where no deviation is known one value is enough for a signal, and is not to signal for ever.
+        let enough = options.k + options.h + 1.0;
+        let z = if sigma > 0.0 {
+            z
+        } else {
+            z.clamp(-enough, enough)
+        };
         for (i, z) in [z, -z].into_iter().enumerate() {
             self.sums[i] = (self.sums[i] + z - options.k).max(0.0);
             self.runs[i] = if self.sums[i] > 0.0 {
@@ -108,7 +115,7 @@ impl Cusum {
 pub(super) fn standard(value: f64, target: f64, sigma: f64) -> f64 {
     let off = value - target;
     if sigma > 0.0 {
-        off / sigma
+        (off / sigma).clamp(-UNKNOWN_SCALE, UNKNOWN_SCALE)
     } else if off == 0.0 {
         0.0
     } else {
@@ -144,7 +151,8 @@ impl EwmaChart {
         };
         let lambda = options.lambda;
         let mean = self.mean.unwrap_or(target);
-        let mean = lambda * value + (1.0 - lambda) * mean;
+        // In this form a value at the mean leaves it exactly where it is.
+        let mean = mean + lambda * (value - mean);
         self.mean = Some(mean);
         self.left *= (1.0 - lambda) * (1.0 - lambda);
         let width = options.width * sigma * (lambda / (2.0 - lambda) * (1.0 - self.left)).sqrt();

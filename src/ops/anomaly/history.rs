@@ -113,7 +113,10 @@ impl SpikeAndDip {
         let squares = self.past.values().map(|x| (x - mean) * (x - mean));
         let deviation = (squares.sum::<f64>() / (count - 1.0)).sqrt();
         let bandwidth = 0.9 * deviation * count.powf(-0.2);
-        if bandwidth > 0.0 {
+        // Not by the deviation, which rounding may keep from being 0.
+        let first = self.past.values().next();
+        let constant = self.past.values().all(|x| Some(x) == first);
+        if !constant && bandwidth > 0.0 {
             let each = self
                 .past
                 .values()
@@ -122,6 +125,7 @@ impl SpikeAndDip {
         }
         // A constant: one value among count + 1 that are as likely to be the strangest.
         let rank = 1.0 / (count + 1.0);
+        let mean = first.unwrap_or(mean);
         if value > mean {
             rank / 2.0
         } else if value < mean {

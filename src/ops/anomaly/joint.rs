@@ -117,7 +117,9 @@ impl Joint {
         let alone = |i: usize| pull[i] / inverse[i][i].max(f64::MIN_POSITIVE).sqrt();
         let loudest = (0..values.len()).max_by(|a, b| alone(*a).abs().total_cmp(&alone(*b).abs()));
         let loudest = loudest.unwrap_or_default();
-        let unexpected = pull[loudest] / inverse[loudest][loudest] * deviations[loudest];
+        // What goes beyond the bound of a column counts in full for what it should have been.
+        let beyond = off[loudest] - standard[loudest] * deviations[loudest];
+        let unexpected = pull[loudest] / inverse[loudest][loudest] * deviations[loudest] + beyond;
         self.learn(&off, distance);
         for (held, smooth) in self.smooth.iter_mut().zip(smooth) {
             *held = smooth as f32;

@@ -1,5 +1,7 @@
 //! The functions of an OVER step, sorted by what they need: sliding frames, totals, earlier rows, detectors.
 
+use std::ops::Range;
+
 use super::frames::{FramePlan, Placed};
 use crate::expr::{Context, EvalError, Expr};
 use crate::plan::{Frame, Method, OverCall, OverFunction};
@@ -43,7 +45,7 @@ pub(super) struct Layout {
     pub(super) totals: Vec<Placed>,
     pub(super) lags: Vec<LagPlan>,
     /// Detectors, and where their inputs are among what is taken of a row.
-    pub(super) detectors: Vec<(Method, usize)>,
+    pub(super) detectors: Vec<(Method, Range<usize>)>,
     pub(super) sources: Vec<Source>,
 }
 
@@ -112,9 +114,10 @@ impl Layout {
                 Source::Lag(self.lags.len() - 1)
             }
             OverCall::Detect(detection) => {
-                self.detectors
-                    .push((detection.method.clone(), self.once.len()));
+                let first = self.once.len();
                 self.once.extend(detection.inputs.iter().cloned());
+                self.detectors
+                    .push((detection.method.clone(), first..self.once.len()));
                 Source::Detector(self.detectors.len() - 1)
             }
         }

@@ -279,8 +279,9 @@ impl Given {
                 Source::Rank => Ok(Value::Int(before as i64 + 1)),
                 Source::DenseRank => Ok(Value::Int(self.times as i64)),
                 Source::Detector(which) => {
-                    let (method, at) = &layout.detectors[which];
-                    Ok(self.detectors[which].take(method, row.time, &row.inputs[1][*at..]))
+                    let (method, inputs) = &layout.detectors[which];
+                    let inputs = &row.inputs[1][inputs.clone()];
+                    Ok(self.detectors[which].take(method, row.time, inputs))
                 }
                 Source::Lag(which) => Ok(self.lag(&layout.lags[which], which, row)),
             };

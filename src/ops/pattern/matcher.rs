@@ -534,12 +534,14 @@ impl Matcher {
                 // What keeps its values has at most one for each row.
                 Accumulator::bytes_bound(&total.aggregate).min(32 + 64 * length)
             });
-            size_of::<Partial>() + partial.path.heap_bytes() + totals.sum::<usize>()
+            let waits = partial.waits.len() * (size_of::<Wait>() + 4 * self.plan.loops);
+            size_of::<Partial>() + partial.path.heap_bytes() + waits + totals.sum::<usize>()
         };
-        let begun = partition.begun.iter();
-        let begun =
-            begun.map(|b| size_of::<Begun>() + b.partial.iter().map(partial).sum::<usize>());
-        partition.row_bytes + begun.sum::<usize>()
+        let begun = |begun: &Begun| {
+            let accepted = begun.accepted.as_ref().map_or(0, Path::heap_bytes);
+            size_of::<Begun>() + accepted + begun.partial.iter().map(partial).sum::<usize>()
+        };
+        partition.row_bytes + partition.begun.iter().map(begun).sum::<usize>()
     }
 
     fn give_up(

@@ -17,7 +17,7 @@ mod program;
 mod read;
 
 use super::keyed::{KeyState, Keyed};
-use super::timers::Timers;
+use super::timers::Deadlines;
 use super::{Discard, Emit, Operator};
 use crate::expr::Context;
 use crate::plan::{self, LateRows, MAX_PATTERN_BYTES, MAX_PATTERN_ROWS};
@@ -38,7 +38,7 @@ const CONTEXT: Context = Context {
 pub struct Match {
     matcher: Matcher,
     state: Keyed<Partition>,
-    due: Timers,
+    due: Deadlines,
     key: Row,
     key_bytes: Vec<u8>,
 }
@@ -49,7 +49,7 @@ impl Match {
         Self {
             matcher: Matcher::new(plan.clone(), fingerprint),
             state: Keyed::new(max_keys),
-            due: Timers::default(),
+            due: Deadlines::default(),
             key: Row::new(),
             key_bytes: Vec::new(),
         }
@@ -58,15 +58,20 @@ impl Match {
     /// Lists a key for the time of its first row that waits, or at which its oldest match runs out of time.
     fn arm(&mut self, slot: u32) {
         let partition = self.state.get(slot);
+        let (line, armed) = (partition.line, partition.armed);
         let row = partition.waiting.first().map(|row| row.time);
         let end = self.matcher.deadline(partition);
-        let Some(at) = row.into_iter().chain(end).min() else {
+        let due = row.into_iter().chain(end).min();
+        if due == armed {
             return;
-        };
-        if partition.armed.is_none_or(|armed| at < armed) {
-            self.due.set(partition.line, at, slot);
-            self.state.annotate(slot).armed = Some(at);
         }
+        if let Some(before) = armed {
+            self.due.unset(line, before, slot);
+        }
+        if let Some(at) = due {
+            self.due.set(line, at, slot);
+        }
+        self.state.annotate(slot).armed = due;
     }
 
     /// Takes the rows of a key up to a time.

@@ -38,8 +38,9 @@ impl Path {
 
     /// Bytes of memory beside the path itself.
     pub(super) fn heap_bytes(&self) -> usize {
-        if self.runs.spilled() {
-            self.runs.capacity() * size_of::<Run>()
+        // Not by its capacity, which is another after a restart.
+        if self.runs.len() > self.runs.inline_size() {
+            self.runs.len() * size_of::<Run>()
         } else {
             0
         }

@@ -295,6 +295,12 @@ fn method(
             let suspect = settings.number("suspect", Bounds::NotNegative)?;
             let fail = settings.number("fail", Bounds::NotNegative)?;
             let either = settings.required("suspect", "0.5", suspect.or(fail))?;
+            if suspect
+                .zip(fail)
+                .is_some_and(|(suspect, fail)| suspect >= fail)
+            {
+                return Err(settings.contradiction("suspect", "suspect < fail"));
+            }
             Method::Spike {
                 suspect: suspect.unwrap_or(either),
                 fail: fail.unwrap_or(f64::INFINITY),
@@ -312,6 +318,12 @@ fn method(
             let fail = settings.span("fail")?;
             let longest = Timespan::from_micros(i64::MAX);
             settings.required("suspect", "INTERVAL '5' MINUTE", suspect.or(fail))?;
+            if suspect
+                .zip(fail)
+                .is_some_and(|(suspect, fail)| suspect >= fail)
+            {
+                return Err(settings.contradiction("suspect", "suspect < fail"));
+            }
             Method::FlatLine {
                 tolerance: settings.required("tolerance", "0.01", tolerance)?,
                 suspect: suspect.unwrap_or(longest),
@@ -393,10 +405,8 @@ fn gross_range(settings: &mut Settings) -> Result<Method, Diagnostic> {
     let inside = suspect_low.is_none_or(|low| low >= fail[0])
         && suspect_high.is_none_or(|high| high <= fail[1]);
     if fail[0] > fail[1] || suspect[0] > suspect[1] || !inside {
-        let message = "the bounds of QARTOD_GROSS_RANGE contradict each other";
         let hint = "fail_low <= suspect_low <= suspect_high <= fail_high";
-        let place = settings.place_of("fail_low");
-        return Err(at(place, ResolveError::hinted(message, hint)));
+        return Err(settings.contradiction("fail_low", hint));
     }
     Ok(Method::GrossRange { fail, suspect })
 }

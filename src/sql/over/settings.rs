@@ -219,6 +219,12 @@ impl Settings {
         given.map_or_else(|| self.place.clone(), |given| given.place.clone())
     }
 
+    /// The settings say what cannot be together, at one of them.
+    pub(super) fn contradiction(&self, name: &str, hint: &str) -> Diagnostic {
+        let message = format!("the settings of {} contradict each other", self.function);
+        at(self.place_of(name), ResolveError::hinted(message, hint))
+    }
+
     /// Refuses what nobody asked for.
     pub(super) fn finish(self) -> Result<(), Diagnostic> {
         let known = |given: &&Given| self.known.iter().any(|known| same(known, &given.name));

@@ -58,7 +58,7 @@ pub(super) fn of(pattern: &Match, tree: &Tree, skips: bool) -> Vec<(String, Stri
         warn(
             "^ is before the first row that a key ever had, so each key is remembered for ever"
                 .to_owned(),
-            "remove ^, or write a condition with PREV(…) IS NULL for the first row that is known",
+            "remove ^, or see that the keys are not ever new ones",
         );
     }
     if pattern.is_numbered() {

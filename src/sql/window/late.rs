@@ -224,7 +224,7 @@ impl Planner<'_> {
                 home,
                 at,
                 "a match cannot be revised: a late row may make others of it, and nothing takes back what was sent",
-                "declare the table a second time for this query, without 'late-rows' = 'update', or with 'table'",
+                "give the table 'late-rows' = 'table' or 'dead-letter'",
             )),
             late => Ok(late),
         }
@@ -408,7 +408,7 @@ pub(in crate::sql) fn refuse_steps_behind_revisions(plan: &Plan) -> Vec<Diagnost
             problems.push(Diagnostic {
                 place: node.place.clone(),
                 message: "late rows revise the windows that this query computes with, and each revision would count once more".to_owned(),
-                hint: Some("write the windows of the table with 'late-rows' = 'update' to a sink as they are, or read the table a second time, declared without it, for this query".to_owned()),
+                hint: Some("write the windows of the table with 'late-rows' = 'update' to a sink as they are, or give the table another 'late-rows'".to_owned()),
             });
         }
     }
