@@ -77,3 +77,28 @@ impl Deadlines {
         self.due.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_that_is_taken_back_leaves_nothing() {
+        let (line, at) = (Timeline::SHARED, EventTime::from_millis);
+        let mut deadlines = Deadlines::default();
+        for key in 0..3 {
+            deadlines.set(line, at(100), key);
+        }
+        // Each row of a key moves what it is due for.
+        for time in 0..1_000 {
+            deadlines.unset(line, at(100 + time), 1);
+            deadlines.set(line, at(101 + time), 1);
+        }
+        assert_eq!(deadlines.due.len(), 3);
+        let to = |watermark| Progress { line, watermark };
+        assert_eq!(deadlines.take(to(at(99))), None);
+        assert_eq!(deadlines.take(to(at(2_000))), Some((at(100), vec![0, 2])));
+        assert_eq!(deadlines.take(to(at(2_000))), Some((at(1_100), vec![1])));
+        assert_eq!(deadlines.next(line), None);
+    }
+}
