@@ -7,8 +7,11 @@ use hashbrown::HashMap;
 
 use super::generator::Messages;
 
+/// A loop over all messages; its result is only there to be computed.
+pub(crate) type Floor = fn(&Messages) -> u64;
+
 /// The loops, by name.
-pub(crate) const FLOORS: &[(&str, fn(&Messages) -> u64)] =
+pub(crate) const FLOORS: &[(&str, Floor)] =
     &[("scan", scan), ("decode", decode), ("window", window)];
 
 /// Touches every byte.

@@ -19,7 +19,7 @@ use headwater::plan::{Plan, SourceId};
 use headwater::sql::{Catalog, compile};
 use headwater::types::EventTime;
 
-use floor::FLOORS;
+use floor::{FLOORS, Floor};
 use generator::{FIRST_MILLIS, Messages};
 use queries::{WORKLOADS, Workload};
 
@@ -79,7 +79,7 @@ struct Given {
 #[inline(never)]
 fn measured(engine: &mut Engine, messages: &Messages) -> Given {
     let clock = Clock {
-        wall: EventTime::from_millis(FIRST_MILLIS as i64 + 86_400_000),
+        wall: EventTime::from_millis(FIRST_MILLIS as i64 + 366 * 86_400_000),
         steady_micros: 0,
     };
     let mut given = Given::default();
@@ -139,7 +139,7 @@ fn once(name: &str, events: usize) {
 }
 
 #[inline(never)]
-fn measured_floor(run: fn(&Messages) -> u64, messages: &Messages) -> u64 {
+fn measured_floor(run: Floor, messages: &Messages) -> u64 {
     run(messages)
 }
 
@@ -154,7 +154,7 @@ fn per_event(small: &Messages, large: &Messages, run: &mut dyn FnMut(&Messages))
     let mut time = |messages: &Messages| {
         let before = cpu_time();
         run(messages);
-        (cpu_time() - before).as_nanos() as f64
+        cpu_time().saturating_sub(before).as_nanos() as f64
     };
     let (first, second) = (time(small), time(large));
     let events = large.iter().count() - small.iter().count();

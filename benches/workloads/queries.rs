@@ -1,5 +1,7 @@
 //! What is run over the messages.
 
+use std::fmt::Write as _;
+
 /// A workload: queries over the table `sensors`, to the table `out`.
 pub(crate) struct Workload {
     pub(crate) name: &'static str,
@@ -16,7 +18,7 @@ enum Queries {
         columns: &'static str,
         query: &'static str,
     },
-    Rules(usize),
+    Rules(u16),
 }
 
 const fn one(
@@ -161,16 +163,19 @@ impl Workload {
         let mut sql = SENSORS.to_owned();
         match self.queries {
             Queries::One { columns, query } => {
-                sql += &format!("CREATE TABLE out ({columns}) WITH ('connector' = 'print');\n");
-                sql += &format!("INSERT INTO out {query};\n");
+                let _ = writeln!(
+                    sql,
+                    "CREATE TABLE out ({columns}) WITH ('connector' = 'print');\nINSERT INTO out {query};"
+                );
             }
             Queries::Rules(count) => {
                 sql += "CREATE TABLE out (rule INT, id STRING, ts TIMESTAMP(3)) WITH ('connector' = 'print');\n";
                 for rule in 0..count {
-                    sql += &format!(
-                        "INSERT INTO out SELECT {rule}, id, ts FROM sensors WHERE id LIKE 'pump-{:04}%' AND vib > {};\n",
-                        rule,
-                        5.0 + rule as f64 / 400.0
+                    let threshold = 5.0 + f64::from(rule) / 400.0;
+                    let _ = writeln!(
+                        sql,
+                        "INSERT INTO out SELECT {rule}, id, ts FROM sensors \
+                         WHERE id LIKE 'pump-{rule:04}%' AND vib > {threshold};"
                     );
                 }
             }

@@ -3,7 +3,7 @@
 //! A layout is what stands between the values of a message: braces, keys, commas, spaces. A message that has the same
 //! bytes there, and a scalar where the layout has one, is the same JSON with other values; nothing is taken on trust. What
 //! differs, and what is seldom (a backslash, a number in scientific notation where one is read), goes the long way by
-//! serde_json, which also gives all errors.
+//! `serde_json`, which also gives all errors.
 //!
 //! Bounds: [`LAYOUTS`] per table, each of at most [`MAX_PARTS`] values and [`MAX_BYTES`] bytes. Where messages have no
 //! layout in common, learning is tried ever more seldom.

@@ -155,7 +155,7 @@ impl Template {
 
 /// Changes a few characters of a message.
 fn damage(random: &mut Random, text: &mut String) {
-    for _ in 0..1 + random.below(2) {
+    for _ in 0..=random.below(2) {
         let places: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
         let Some(&at) = places.get(random.below(places.len().max(1))) else {
             return;
@@ -211,7 +211,7 @@ fn a_guess_gives_what_the_long_way_gives() {
                 _ => unreachable!("all are of the payload"),
             });
         let shape = JsonShape::new(&options, paths);
-        let templates: Vec<Template> = (0..1 + random.below(6))
+        let templates: Vec<Template> = (0..=random.below(6))
             .map(|_| Template::object(&mut random, 2))
             .collect();
         let mut layouts = Layouts::default();
