@@ -8,7 +8,7 @@
 //! statistics cost.
 //!
 //! Invariants: a row is judged before it is learnt; nothing is scored for the first [`WARM_UP`] rows. State is bounded by the
-//! number of columns: 480 bytes for eight.
+//! number of columns: 320 bytes for eight.
 
 use super::row;
 use super::score::{Tail, WARM_UP};
