@@ -459,94 +459,94 @@ impl Graph {
     }
 }
 
+/// A step that keeps state.
+fn stateful(operator: impl Operator + 'static) -> Stage {
+    Stage::Stateful(Some(Box::new(operator)))
+}
+
 fn start(node: &plan::Node, max_keys: usize) -> Node {
-    let stage =
-        match &node.operator {
-            plan::Operator::Source(_) | plan::Operator::SharedTime => Stage::Pass,
-            plan::Operator::Union => Stage::Union,
-            plan::Operator::LateRows => Stage::Late,
-            plan::Operator::Filter { predicate } => Stage::Filter(predicate.clone()),
-            plan::Operator::Project { exprs } => Stage::Project {
-                exprs: exprs.clone(),
-                buffer: Row::new(),
-            },
-            plan::Operator::Unnest {
-                array,
-                width,
-                rows,
-                outer,
-            } => Stage::Unnest {
-                array: array.clone(),
-                width: *width,
-                rows: *rows,
-                outer: *outer,
-                buffer: Row::new(),
-            },
-            plan::Operator::WindowAssign { window, time } => Stage::Assign {
-                window: window.clone(),
+    let stage = match &node.operator {
+        plan::Operator::Source(_) | plan::Operator::SharedTime => Stage::Pass,
+        plan::Operator::Union => Stage::Union,
+        plan::Operator::LateRows => Stage::Late,
+        plan::Operator::Filter { predicate } => Stage::Filter(predicate.clone()),
+        plan::Operator::Project { exprs } => Stage::Project {
+            exprs: exprs.clone(),
+            buffer: Row::new(),
+        },
+        plan::Operator::Unnest {
+            array,
+            width,
+            rows,
+            outer,
+        } => Stage::Unnest {
+            array: array.clone(),
+            width: *width,
+            rows: *rows,
+            outer: *outer,
+            buffer: Row::new(),
+        },
+        plan::Operator::WindowAssign { window, time } => Stage::Assign {
+            window: window.clone(),
+            time: *time,
+            buffer: Row::new(),
+        },
+        plan::Operator::WindowAggregate {
+            window,
+            time,
+            keys,
+            aggregates,
+            late,
+        } => {
+            let aggregation = Aggregation {
                 time: *time,
-                buffer: Row::new(),
-            },
-            plan::Operator::WindowAggregate {
-                window,
-                time,
-                keys,
-                aggregates,
-                late,
-            } => {
-                let aggregation = Aggregation {
-                    time: *time,
-                    keys: keys.clone(),
-                    aggregates: aggregates.clone(),
-                    late: *late,
-                    fingerprint: node.fingerprint,
-                };
-                Stage::Stateful(Some(window_aggregate(window, aggregation, max_keys)))
-            }
-            plan::Operator::Over {
-                time,
-                keys,
-                functions,
-                ttl,
-            } => Stage::Stateful(Some(Box::new(Over::new(
-                *time,
-                keys.clone(),
-                functions.clone(),
-                *ttl,
-                max_keys,
-            )))),
-            plan::Operator::Deduplicate { time, keys, within } => Stage::Stateful(Some(Box::new(
-                Deduplicate::new(*time, keys.clone(), *within, max_keys),
-            ))),
-            plan::Operator::WindowTop {
-                start,
-                end,
-                keys,
-                order,
-                limit,
-            } => Stage::Stateful(Some(Box::new(WindowTop::new(
-                (*start, *end),
-                keys.clone(),
-                order.clone(),
-                limit.unwrap_or_default(),
-                max_keys,
-            )))),
-            plan::Operator::TemporalJoin(join) => Stage::Stateful(Some(Box::new(
-                TemporalJoin::new(join, node.fingerprint, max_keys),
-            ))),
-            plan::Operator::LookupJoin(join) => {
-                Stage::Lookup(Some(Box::new(LookupJoin::new(join, node.fingerprint))))
-            }
-            plan::Operator::IntervalJoin(join) => Stage::Stateful(Some(Box::new(
-                IntervalJoin::new(join, node.fingerprint, max_keys),
-            ))),
-            plan::Operator::Match(pattern) => Stage::Stateful(Some(Box::new(Match::new(
-                pattern,
-                node.fingerprint,
-                max_keys,
-            )))),
-            plan::Operator::Sink(sink) => Stage::Sink(*sink),
-        };
+                keys: keys.clone(),
+                aggregates: aggregates.clone(),
+                late: *late,
+                fingerprint: node.fingerprint,
+            };
+            Stage::Stateful(Some(window_aggregate(window, aggregation, max_keys)))
+        }
+        plan::Operator::Over {
+            time,
+            keys,
+            functions,
+            ttl,
+        } => stateful(Over::new(
+            *time,
+            keys.clone(),
+            functions.clone(),
+            *ttl,
+            max_keys,
+        )),
+        plan::Operator::Deduplicate { time, keys, within } => {
+            stateful(Deduplicate::new(*time, keys.clone(), *within, max_keys))
+        }
+        plan::Operator::WindowTop {
+            start,
+            end,
+            keys,
+            order,
+            limit,
+        } => stateful(WindowTop::new(
+            (*start, *end),
+            keys.clone(),
+            order.clone(),
+            limit.unwrap_or_default(),
+            max_keys,
+        )),
+        plan::Operator::TemporalJoin(join) => {
+            stateful(TemporalJoin::new(join, node.fingerprint, max_keys))
+        }
+        plan::Operator::LookupJoin(join) => {
+            Stage::Lookup(Some(Box::new(LookupJoin::new(join, node.fingerprint))))
+        }
+        plan::Operator::IntervalJoin(join) => {
+            stateful(IntervalJoin::new(join, node.fingerprint, max_keys))
+        }
+        plan::Operator::Match(pattern) => stateful(Match::new(pattern, node.fingerprint, max_keys)),
+        plan::Operator::Sink(sink) => Stage::Sink(*sink),
+    };
     let meeting = match node.operator {
         plan::Operator::SharedTime => Some(Meeting::of_lines()),
         _ if node.inputs.len() > 1 => Some(Meeting::of_inputs(node.inputs.len())),

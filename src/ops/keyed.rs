@@ -9,6 +9,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::expr::Expr;
 use crate::state::{Decoder, Encoder, StateError, decode_key};
+use crate::types::Value;
 
 /// What is kept for one key.
 pub(super) trait KeyState {
@@ -249,9 +250,13 @@ fn write_key<S: KeyState>(slot: &Slot<S>, out: &mut Encoder) -> bool {
     present
 }
 
-/// A key for people: its values as SQL writes them.
+/// A key for people, from its bytes.
 pub(super) fn key_text(key: &[u8]) -> String {
-    let values = decode_key(key).unwrap_or_default().into_iter();
-    let values = values.map(|value| Expr::Literal(value).to_string());
+    values_text(&decode_key(key).unwrap_or_default())
+}
+
+/// The values of a key for people, as SQL writes them.
+pub(super) fn values_text(key: &[Value]) -> String {
+    let values = key.iter().cloned().map(|v| Expr::Literal(v).to_string());
     values.collect::<Vec<_>>().join(", ")
 }

@@ -10,7 +10,7 @@ pub use lookup::LookupJoin;
 pub use temporal::TemporalJoin;
 
 use super::Discard;
-use crate::expr::Expr;
+use super::keyed::values_text;
 use crate::types::{EventTime, Timespan, Value};
 
 /// Rows of one key that one side of a join may hold. What comes beyond it is discarded and counted.
@@ -27,16 +27,10 @@ fn time_of(row: &[Value], column: usize, shift: Timespan) -> Result<EventTime, D
     }
 }
 
-/// A key for people: its values as SQL writes them.
-fn key_text(key: &[Value]) -> String {
-    let values = key.iter().cloned().map(|v| Expr::Literal(v).to_string());
-    values.collect::<Vec<_>>().join(", ")
-}
-
 fn max_keys_reached(key: &[Value], keys: usize) -> Discard {
     let detail = format!(
         "key {} is new and limits.max_keys = {keys} keys have rows that wait for a partner",
-        key_text(key)
+        values_text(key)
     );
     Discard {
         reason: "max_keys",
@@ -47,7 +41,7 @@ fn max_keys_reached(key: &[Value], keys: usize) -> Discard {
 fn too_many_rows(key: &[Value]) -> Discard {
     let detail = format!(
         "key {} has {MAX_ROWS} rows that wait for a partner; narrow the time bounds of the join, or join by more columns",
-        key_text(key)
+        values_text(key)
     );
     Discard {
         reason: "join_limit",

@@ -2,12 +2,12 @@
 
 use smallvec::SmallVec;
 
+use super::super::keyed::values_text;
 use super::super::{Accumulator, Discard, Emit};
 use super::CONTEXT;
 use super::matcher::Matcher;
 use super::partition::{Partition, Totals};
 use super::path::Path;
-use crate::expr::Expr;
 use crate::plan::{Match, Navigation, Output, RowsPerMatch, Slot, Total};
 use crate::types::{EventTime, Lineage, Row, Value};
 
@@ -234,13 +234,12 @@ pub(super) fn update(
     Ok(())
 }
 
-/// A key for people: its values as SQL writes them.
+/// A key for people; without PARTITION BY there is one that has no values.
 pub(super) fn key_text(key: &[Value]) -> String {
     if key.is_empty() {
         return "(all rows)".to_owned();
     }
-    let values = key.iter().cloned().map(|v| Expr::Literal(v).to_string());
-    values.collect::<Vec<_>>().join(", ")
+    values_text(key)
 }
 
 /// The time of a row for people.

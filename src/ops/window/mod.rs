@@ -20,6 +20,7 @@ use smallvec::SmallVec;
 pub use aligned::assign_windows;
 
 use super::accumulator::{Accumulator, Arguments};
+use super::keyed::values_text;
 use super::{Discard, Emit, Operator};
 use crate::expr::{Context, EvalError, Expr};
 use crate::plan::{Aggregate, LateRows, Window};
@@ -73,12 +74,6 @@ type Accumulators = SmallVec<[Accumulator; 2]>;
 /// The last instant of a window that ends at `end`; the watermark that reaches it closes the window.
 fn last_instant(end: EventTime) -> EventTime {
     end.minus(Timespan::MILLISECOND)
-}
-
-/// A key for people: its values as SQL writes them.
-fn key_text(key: &[Value]) -> String {
-    let values = key.iter().cloned().map(|v| Expr::Literal(v).to_string());
-    values.collect::<Vec<_>>().join(", ")
 }
 
 /// A point in time of a row.
@@ -202,7 +197,7 @@ impl Shared {
             match accumulator.result(aggregate, Some(end)) {
                 Ok(value) => output.push(value),
                 Err(Discard { reason, detail }) => {
-                    let key = key_text(&output[..self.plan.keys.len()]);
+                    let key = values_text(&output[..self.plan.keys.len()]);
                     let detail = format!("window [{start}, {end}) of key {key}: {detail}");
                     emit.discard(Discard { reason, detail });
                     return;
@@ -262,7 +257,7 @@ fn discard_timeless(emit: &mut dyn Emit) {
 fn discard_new_key(key: &[Value], keys: usize, emit: &mut dyn Emit) {
     let detail = format!(
         "key {} is new and limits.max_keys = {keys} keys have open windows",
-        key_text(key)
+        values_text(key)
     );
     emit.discard(Discard {
         reason: "max_keys",

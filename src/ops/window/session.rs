@@ -16,11 +16,11 @@ use std::collections::BTreeSet;
 
 use smallvec::SmallVec;
 
-use super::super::keyed::{KeyState, Keyed};
+use super::super::keyed::{KeyState, Keyed, values_text};
 use super::super::{Accumulator, Discard, Emit, Operator};
 use super::{
     Accumulators, Aggregation, Bounds, Shared, discard_corrupt, discard_new_key, discard_timeless,
-    key_text, last_instant, merge, next_arrival, time_of,
+    last_instant, merge, next_arrival, time_of,
 };
 use crate::expr::Context;
 use crate::plan::Aggregate;
@@ -268,7 +268,7 @@ impl Operator for SessionAggregate {
         if joined.is_empty() && open.len() >= MAX_SESSIONS {
             let detail = format!(
                 "key {} has {MAX_SESSIONS} open sessions, from {} on; shorten the delay of the watermark or lengthen the gap",
-                key_text(&self.shared.key),
+                values_text(&self.shared.key),
                 open[0].start
             );
             let reason = "max_sessions";
