@@ -251,8 +251,107 @@ fn a_missing_hour_is_found_with_the_next_reading() {
     }
 }
 
-/// The alarms of three columns that follow one another with noise; from `at` on the second goes its own way.
-fn joint_alarms(length: usize, seed: u64, at: usize, quiet: u32) -> Vec<(usize, i64)> {
+/// What is no reading: overflows, markers of missing data, a register that was not read.
+const FILLS: [f64; 4] = [1e18, -9_999.0, 65_535.0, 1e99];
+
+/// Where they stand: nowhere; first; through the start; in the warm-up; alone and twice in the middle.
+const PLACES: [&[usize]; 6] = [
+    &[],
+    &[0],
+    &[0, 1, 2, 3, 4, 5, 6],
+    &[0, 40, 100],
+    &[2_000],
+    &[2_000, 2_001],
+];
+
+#[test]
+fn what_is_no_reading_does_not_blind_the_score() {
+    let at = 14 * PER_DAY + 100;
+    for (fill, places) in FILLS
+        .into_iter()
+        .flat_map(|f| PLACES.map(|places| (f, places)))
+    {
+        for lean in [false, true] {
+            for seed in 1..=2 {
+                let still = stream(Kind::Daily, at + 40, seed).into_iter().enumerate();
+                let reading = |(i, value)| {
+                    if places.contains(&i) {
+                        fill
+                    } else {
+                        20.0 + value
+                    }
+                };
+                let still: Vec<f64> = still.map(reading).collect();
+                let said = format!("{fill:e} at {places:?}, lean {lean}, seed {seed}");
+                let found = alarms(&still, lean, None);
+                // Alone and once in the middle it is an alarm, what is around it is none.
+                assert!(found.len() <= 3, "{said}: {found:?}");
+                let middle = places.contains(&2_000);
+                assert_eq!(
+                    middle,
+                    found.iter().any(|(i, _)| *i == 2_000),
+                    "{said}: {found:?}"
+                );
+                let mut step = still.clone();
+                for value in &mut step[at..] {
+                    *value += 15.0;
+                }
+                let mut spike = still.clone();
+                spike[at] += 25.0;
+                let mut stuck = still.clone();
+                stuck[at..].fill(20.0 + daily(at));
+                for (what, values, delay) in
+                    [("step", step, 3), ("spike", spike, 0), ("stuck", stuck, 24)]
+                {
+                    let found = alarms(&values, lean, None);
+                    let first = found.iter().find(|(i, _)| *i >= at);
+                    assert!(
+                        first.is_some_and(|(i, _)| i - at <= delay),
+                        "{what} after {said}: {first:?}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// The expected value is near the readings from the second one on, whatever the first one was.
+#[test]
+fn what_is_expected_comes_from_readings() {
+    for fill in FILLS {
+        let method = Method::Score(ScoreOptions::default());
+        let mut detector = Detector::new(&method);
+        let mut expected = |i: usize, value: f64| {
+            let time = EventTime::from_micros(i as i64 * STEP_SECS * 1_000_000);
+            match detector.take(&method, time, &[Value::Double(value)]) {
+                Value::Row(fields) => fields[2].clone(),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(expected(0, fill), Value::Null);
+        assert_eq!(expected(1, 20.0), Value::Double(fill));
+        expected(2, 20.5);
+        for i in 3..2_000 {
+            let Value::Double(expected) = expected(i, 20.0 + (i % 7) as f64 / 10.0) else {
+                panic!("nothing is expected at {i}");
+            };
+            assert!(
+                (20.0..=20.6).contains(&expected),
+                "{fill:e}, {i}: {expected}"
+            );
+        }
+    }
+}
+
+/// The alarms of three columns that follow one another with noise; from `at` on the second goes its own way. At some
+/// places the third is no reading.
+fn joint_alarms(
+    length: usize,
+    seed: u64,
+    at: usize,
+    quiet: u32,
+    fills: (f64, &[usize]),
+) -> Vec<(usize, i64)> {
     let method = Method::Joint(JointOptions {
         columns: 3,
         threshold: 3.5,
@@ -268,11 +367,14 @@ fn joint_alarms(length: usize, seed: u64, at: usize, quiet: u32) -> Vec<(usize, 
         } else {
             2.0 * (50.0 + 10.0 * random.normal())
         };
-        let values = [
+        let mut values = [
             load + random.normal(),
             second + random.normal(),
             -load + random.normal(),
         ];
+        if fills.1.contains(&i) {
+            values[2] = fills.0;
+        }
         let time = EventTime::from_micros(i as i64 * 1_000_000);
         let Value::Row(fields) = detector.take(&method, time, &values.map(Value::Double)) else {
             panic!("a score for every row");
@@ -287,15 +389,46 @@ fn joint_alarms(length: usize, seed: u64, at: usize, quiet: u32) -> Vec<(usize, 
 #[test]
 fn columns_that_no_longer_go_together_are_found_though_each_is_as_ever() {
     for seed in 1..=5 {
-        let still = joint_alarms(100_000, seed, usize::MAX, 100);
+        let still = joint_alarms(100_000, seed, usize::MAX, 100, (0.0, &[]));
         assert!(still.len() <= 70, "seed {seed}: {} in 100,000", still.len());
-        let found = joint_alarms(2_100, seed, 2_000, 0);
-        let first = found.iter().find(|(i, _)| *i >= 2_000).unwrap();
-        assert!(first.0 <= 2_003 && first.1 == 2, "seed {seed}: {first:?}");
+        for (fill, places) in FILLS
+            .into_iter()
+            .flat_map(|f| PLACES.map(|places| (f, places)))
+        {
+            let at = 4_000;
+            let found = joint_alarms(at + 100, seed, at, 0, (fill, places));
+            let first = found.iter().find(|(i, _)| *i >= at).copied();
+            let soon = first.is_some_and(|(i, argument)| i <= at + 3 && argument == 2);
+            assert!(soon, "seed {seed}, {fill:e} at {places:?}: {first:?}");
+        }
     }
 }
 
-/// The band holds what it says, on streams of any distribution.
+/// The part of the readings from the third week on that are within the band, and the mean width of it. At some places
+/// there is no reading.
+fn band(kind: Kind, confidence: f64, fills: (f64, &[usize])) -> (f64, f64) {
+    let method = Method::Forecast { confidence };
+    let mut detector = Detector::new(&method);
+    let (mut inside, mut width, mut all) = (0.0, 0.0, 0.0);
+    for (i, value) in stream(kind, 60 * PER_DAY, 3).into_iter().enumerate() {
+        let value = if fills.1.contains(&i) { fills.0 } else { value };
+        let time = EventTime::from_micros(i as i64 * STEP_SECS * 1_000_000);
+        let Value::Row(fields) = detector.take(&method, time, &[Value::Double(value)]) else {
+            panic!("a band for every number");
+        };
+        if i >= 14 * PER_DAY {
+            let [_, Value::Double(lower), Value::Double(upper), _, outside] = &*fields else {
+                panic!("a band after two weeks");
+            };
+            all += 1.0;
+            width += upper - lower;
+            inside += f64::from(u8::from(*outside == Value::Bool(false)));
+        }
+    }
+    (inside / all, width / all)
+}
+
+/// The band holds what it says, on streams of any distribution, and is as narrow where some values are no readings.
 #[test]
 fn a_forecast_band_holds_its_part_of_all_readings() {
     for kind in [
@@ -306,25 +439,17 @@ fn a_forecast_band_holds_its_part_of_all_readings() {
         Kind::Autoregressive,
     ] {
         for confidence in [0.9, 0.99] {
-            let method = Method::Forecast { confidence };
-            let mut detector = Detector::new(&method);
-            let (mut inside, mut all) = (0.0, 0.0);
-            for (i, value) in stream(kind, 60 * PER_DAY, 3).into_iter().enumerate() {
-                let time = EventTime::from_micros(i as i64 * STEP_SECS * 1_000_000);
-                let Value::Row(fields) = detector.take(&method, time, &[Value::Double(value)])
-                else {
-                    panic!("a band for every number");
-                };
-                if i >= 14 * PER_DAY {
-                    all += 1.0;
-                    inside += f64::from(u8::from(fields[4] == Value::Bool(false)));
-                }
-            }
-            let part: f64 = inside / all;
+            let (part, narrow) = band(kind, confidence, (0.0, &[]));
             assert!(
                 (part - confidence).abs() < 0.01,
                 "{kind:?} {confidence}: {part}"
             );
+            for (fill, places) in [(1e18, &[0][..]), (-9_999.0, &[0, 3, 5_000, 5_001])] {
+                let (part, width) = band(kind, confidence, (fill, places));
+                let said = format!("{kind:?} {confidence}, {fill:e} at {places:?}");
+                assert!((part - confidence).abs() < 0.01, "{said}: {part}");
+                assert!(width < 1.2 * narrow, "{said}: {width} for {narrow}");
+            }
         }
     }
 }

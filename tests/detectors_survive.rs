@@ -1,5 +1,6 @@
 //! Detectors over random rows: state that is written and read back at any row goes on bit for bit, missing values are
-//! no values, results are in bounds, and damaged state is an error or a state, never a panic.
+//! no values, results are in bounds, and damaged state is an error or a state, never a panic. Rows come by the minute and
+//! by the quarter of an hour, over weeks in which clocks are put forward and back.
 #![allow(clippy::unwrap_used)]
 
 use headwater::ops::Detector;
@@ -88,8 +89,8 @@ fn methods() -> Vec<Method> {
         Method::RateOfChange { threshold: 0.5 },
         Method::FlatLine {
             tolerance: 30.0,
-            suspect: Timespan::from_secs(600),
-            fail: Timespan::from_secs(1_200),
+            suspect: Some(Timespan::from_secs(600)),
+            fail: Some(Timespan::from_secs(1_200)),
         },
         Method::SpikeAndDip {
             confidence: 95.0,
@@ -101,6 +102,25 @@ fn methods() -> Vec<Method> {
             history,
         },
     ]
+}
+
+/// The days on which clocks in Berlin change: an hour that does not exist, and one that comes twice.
+const CHANGES: [&str; 2] = ["2026-03-29T01:00:00Z", "2026-10-25T01:00:00Z"];
+
+/// What the clocks in Berlin show, as the engine hands it to detectors with a time zone.
+fn clock(at: EventTime) -> Value {
+    let at = jiff::Timestamp::from_microsecond(at.as_micros()).unwrap();
+    let zone = jiff::tz::TimeZone::get("Europe/Berlin").unwrap();
+    let offset = i64::from(zone.to_offset(at).seconds());
+    Value::Timestamp(at.as_microsecond() + offset * 1_000_000)
+}
+
+/// The inputs of a row: three columns, or one and the clock.
+fn inputs(method: &Method, random: &mut Random, at: EventTime) -> Vec<Value> {
+    match method {
+        Method::Score(_) | Method::Forecast { .. } => vec![random.value(), clock(at)],
+        _ => vec![random.value(), random.value(), random.value()],
+    }
 }
 
 fn written(detector: &Detector) -> Vec<u8> {
@@ -117,15 +137,19 @@ fn same(one: &Value, other: &Value) -> bool {
 #[test]
 fn a_detector_that_is_stored_and_read_goes_on_as_if_nothing_had_happened() {
     for method in methods() {
-        for seed in 1..=6_u64 {
+        // Rows a minute apart for a day, and a quarter of an hour apart for half a month.
+        for (seed, most_micros) in (1..=8_u64).zip([120_000_000, 1_800_000_000].into_iter().cycle())
+        {
             let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
             let mut kept = Detector::new(&method);
             let mut restored = Detector::new(&method);
-            let mut time = random.next(1 << 40) as i64;
+            let change: jiff::Timestamp = CHANGES[seed as usize / 2 % 2].parse().unwrap();
+            let start = change.as_microsecond() - 600 * most_micros as i64 / 2;
+            let mut time = start + random.next(3_600_000_000) as i64;
             for row in 0..1_500 {
-                time += random.next(120_000_000) as i64;
-                let inputs = [random.value(), random.value(), random.value()];
+                time += random.next(most_micros) as i64;
                 let at = EventTime::from_micros(time);
+                let inputs = inputs(&method, &mut random, at);
                 let (one, other) = (
                     kept.take(&method, at, &inputs),
                     restored.take(&method, at, &inputs),
@@ -133,13 +157,17 @@ fn a_detector_that_is_stored_and_read_goes_on_as_if_nothing_had_happened() {
                 let place = format!("{} seed {seed} row {row}", method.name());
                 assert!(same(&one, &other), "{place}: {one:?} and {other:?}");
                 check(&one, &place);
-                if random.next(50) == 0 {
+                // The first rows are held as they are, so each of them is a state of its own.
+                if row < 20 || random.next(50) == 0 {
                     let bytes = written(&restored);
                     let mut from = Decoder::new(&bytes);
                     restored = Detector::decode(&method, &mut from).unwrap();
                     assert_eq!(written(&restored), bytes, "{place}");
                 }
             }
+            let micros = (time - start) as u64;
+            assert!(time > change.as_microsecond() + 86_400_000_000 || micros < 3 * 86_400_000_000);
+            assert!(micros > 86_400_000_000, "seed {seed}: less than a day");
         }
     }
 }
@@ -161,12 +189,12 @@ fn damaged_state_never_panics() {
         let mut random = Random(77);
         let mut detector = Detector::new(&method);
         for row in 0..300 {
-            let inputs = [random.value(), random.value(), random.value()];
             let at = EventTime::from_micros(row * 60_000_000);
+            let inputs = inputs(&method, &mut random, at);
             detector.take(&method, at, &inputs);
         }
         let whole = written(&detector);
-        for _ in 0..300 {
+        for _ in 0..1_000 {
             let mut bytes = whole.clone();
             for _ in 0..=random.next(4) {
                 if bytes.is_empty() {
@@ -180,8 +208,8 @@ fn damaged_state_never_panics() {
                 continue;
             };
             for row in 0..40 {
-                let inputs = [random.value(), random.value(), random.value()];
                 let at = EventTime::from_micros((300 + row) * 60_000_000);
+                let inputs = inputs(&method, &mut random, at);
                 read.take(&method, at, &inputs);
             }
         }

@@ -11,13 +11,13 @@ use std::time::Duration;
 use headwater::engine::{OutboxLimits, Policy};
 use headwater::mqtt::{Endpoint, Forward, ForwardOptions};
 use headwater::plan::Plan;
-use headwater::runtime::{ConnectionSettings, Drain, Settings, run};
+use headwater::runtime::{ConnectionSettings, Deployment, Drain, Order, Settings, run};
 use headwater::sql::{Catalog, compile};
 use headwater::store::StoreOptions;
 use mqtt5::broker::config::StorageConfig;
 use mqtt5::broker::{BrokerConfig, MqttBroker};
 use mqtt5::{ConnectOptions, MqttClient, QoS};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 const PIPELINE: &str = "
     CREATE TABLE readings (k STRING, v BIGINT) WITH (
@@ -85,12 +85,19 @@ fn settings(dir: &Path, port: u16) -> Settings {
             drain: Drain::OldestFirst,
         }],
         commit_interval: Duration::from_millis(50),
+        quiet_interval: Duration::from_millis(50),
+        flash_budget_bytes: None,
         acknowledge_on_receipt: false,
         max_keys: 1_000,
         max_payload_bytes: 1 << 20,
         qos0_limit_bytes: 1 << 20,
+        memory_limit_bytes: None,
         stop_patience: Duration::from_secs(3),
     }
+}
+
+fn no_reload() -> Result<Deployment, String> {
+    Err("nothing to reload".to_owned())
 }
 
 async fn client(id: &str, port: u16) -> MqttClient {
@@ -130,18 +137,13 @@ async fn events_go_the_whole_way_and_on_after_a_restart() {
     let publisher = client("publisher", port).await;
     let mut sent = 0;
     for round in 1..=3_u64 {
-        let (stop, stopped) = oneshot::channel::<()>();
-        let shutdown = Box::pin(async move {
-            stopped.await.ok();
-        });
+        let (stop, orders) = mpsc::channel(1);
         let state = dir.path().join("state");
-        let running = tokio::spawn(run(
-            plan(PIPELINE),
-            settings(&state, port),
-            &[],
-            shutdown,
-            || {},
-        ));
+        let deployment = Deployment {
+            plan: plan(PIPELINE),
+            settings: settings(&state, port),
+        };
+        let running = tokio::spawn(run(deployment, &[], orders, no_reload));
         if round == 1 {
             // The subscription must exist before the first message is published.
             tokio::time::sleep(Duration::from_millis(500)).await;
@@ -158,7 +160,7 @@ async fn events_go_the_whole_way_and_on_after_a_restart() {
             seen.lock().unwrap().len() as u64 == round * 100
         })
         .await;
-        stop.send(()).unwrap();
+        stop.send(Order::Stop).await.unwrap();
         running.await.unwrap().unwrap();
     }
     let seen = seen.lock().unwrap();
@@ -288,12 +290,12 @@ async fn replay_gives_the_rows_that_run_gave() {
     let publisher = client("publisher", port).await;
     let state = dir.path().join("state");
     for (round, half) in messages.chunks(messages.len() / 2 + 1).enumerate() {
-        let (stop, stopped) = oneshot::channel::<()>();
-        let shutdown = Box::pin(async move {
-            stopped.await.ok();
-        });
-        let running = run(plan(WINDOWS), settings(&state, port), &[], shutdown, || {});
-        let running = tokio::spawn(running);
+        let (stop, orders) = mpsc::channel(1);
+        let deployment = Deployment {
+            plan: plan(WINDOWS),
+            settings: settings(&state, port),
+        };
+        let running = tokio::spawn(run(deployment, &[], orders, no_reload));
         if round == 0 {
             // The subscription must exist before the first message is published.
             tokio::time::sleep(Duration::from_millis(500)).await;
@@ -310,7 +312,7 @@ async fn replay_gives_the_rows_that_run_gave() {
             })
             .await;
         }
-        stop.send(()).unwrap();
+        stop.send(Order::Stop).await.unwrap();
         running.await.unwrap().unwrap();
     }
     assert_eq!(*seen.lock().unwrap(), expected);

@@ -100,13 +100,19 @@ impl Copy {
 
 #[test]
 fn every_example_passes_check() {
-    let files = ["pipelines", "pipelines/patterns", "pipelines/anomalies"]
-        .into_iter()
-        .flat_map(|dir| {
-            let entries = fs::read_dir(shipped(dir)).unwrap();
-            entries.map(|entry| entry.unwrap().path())
-        });
-    let pipelines: Vec<_> = files.filter(|path| path.is_file()).collect();
+    let files = [
+        "pipelines",
+        "pipelines/alarms",
+        "pipelines/patterns",
+        "pipelines/anomalies",
+    ]
+    .into_iter()
+    .flat_map(|dir| {
+        let entries = fs::read_dir(shipped(dir)).unwrap();
+        entries.map(|entry| entry.unwrap().path())
+    });
+    let sql = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "sql");
+    let pipelines: Vec<_> = files.filter(sql).collect();
     assert!(pipelines.len() > 5);
     // The shipped configuration runs all of them, and they name only what is there.
     let said = said(&["check"], &shipped("headwater.toml"));
@@ -168,23 +174,24 @@ fn explain_prints_a_tree() {
 #[test]
 #[cfg(feature = "test-command")]
 fn what_is_there_to_copy_from_is_sound_and_does_as_its_tests_say() {
-    for kind in ["patterns", "anomalies"] {
+    for kind in ["patterns", "anomalies", "alarms"] {
         let config = shipped(&format!("{kind}.toml"));
         let checked = headwater(&["check"], &config);
         assert!(checked.status.success());
         assert_eq!(String::from_utf8(checked.stderr).unwrap(), "");
-        let name_of = |entry: std::io::Result<fs::DirEntry>| {
-            let path = entry.unwrap().path();
-            path.file_stem().unwrap().to_str().unwrap().to_owned()
-        };
-        let names = |dir: &str| {
+        let name_of = |path: PathBuf| path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let names = |dir: &str, extension: &str| {
             let dir = shipped(&format!("{dir}/{kind}"));
-            let mut names: Vec<String> = fs::read_dir(dir).unwrap().map(name_of).collect();
+            let paths = fs::read_dir(dir)
+                .unwrap()
+                .map(|entry| entry.unwrap().path());
+            let of_kind = paths.filter(|path| path.extension().is_some_and(|e| e == extension));
+            let mut names: Vec<String> = of_kind.map(name_of).collect();
             names.sort();
             names
         };
-        let pipelines = names("pipelines");
-        assert_eq!(pipelines, names("examples"), "each has a test");
+        let pipelines = names("pipelines", "sql");
+        assert_eq!(pipelines, names("examples", "slt"), "each has a test");
         for name in pipelines {
             let file = shipped(&format!("examples/{kind}/{name}.slt"));
             said(&["test", file.to_str().unwrap()], &config);
@@ -378,7 +385,7 @@ fn errors_of_the_configuration_have_their_places() {
     copy.write("headwater.toml", &text);
     copy.replace(
         "headwater.toml",
-        "receive_maximum = 100",
+        "receive_maximum = 500",
         "recieve_maximum = 100",
     );
     copy.replace("headwater.toml", "limit = \"64MB\"", "limit = \"a lot\"");

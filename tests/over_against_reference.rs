@@ -9,25 +9,13 @@ mod support;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use fastrand::Rng;
 use headwater::engine::{Clock, Engine};
 use headwater::plan::Plan;
 use headwater::sql::{Catalog, compile_query};
 use headwater::types::EventTime;
 use serde_json::{Value, json};
 use support::Disk;
-
-/// A generator that is the same everywhere: the seed is the whole story of a failure.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
-    }
-}
 
 /// A row as it came; its number is its place in the stream.
 #[derive(Clone, Copy, Debug)]
@@ -64,20 +52,20 @@ fn deliver(engine: &mut Engine, event: &Event) {
     support::deliver(engine, 0, &payload.to_string(), CLOCK);
 }
 
-fn stream(random: &mut Random) -> Vec<Event> {
-    let keys = 1 + random.below(5);
-    let disorder = 1 + random.below(60);
-    let coarse = 1 + random.below(8) as i64;
-    let mut now = random.below(1_000) as i64 - 500;
+fn stream(random: &mut Rng) -> Vec<Event> {
+    let keys = 1 + random.u64(..5);
+    let disorder = 1 + random.u64(..60);
+    let coarse = 1 + random.u64(..8) as i64;
+    let mut now = random.u64(..1_000) as i64 - 500;
     let mut watermark = i64::MIN;
-    (0..random.below(250) as usize)
+    (0..random.u64(..250) as usize)
         .map(|number| {
-            now += random.below(12) as i64;
-            if random.below(40) == 0 {
-                now += random.below(400) as i64;
+            now += random.u64(..12) as i64;
+            if random.u64(..40) == 0 {
+                now += random.u64(..400) as i64;
             }
-            let behind = if random.below(3) == 0 {
-                random.below(disorder) as i64
+            let behind = if random.u64(..3) == 0 {
+                random.u64(..disorder) as i64
             } else {
                 0
             };
@@ -85,9 +73,9 @@ fn stream(random: &mut Random) -> Vec<Event> {
             let millis = (now - behind).div_euclid(coarse) * coarse;
             let event = Event {
                 number,
-                key: random.below(keys),
+                key: random.u64(..keys),
                 millis,
-                value: (random.below(6) > 0).then(|| random.below(40) as i64 - 20),
+                value: (random.u64(..6) > 0).then(|| random.u64(..40) as i64 - 20),
                 watermark,
             };
             watermark = watermark.max(millis);
@@ -97,9 +85,9 @@ fn stream(random: &mut Random) -> Vec<Event> {
 }
 
 /// The rows and dead letters of a query: in one go, and the same again in epochs of random length with crashes.
-fn run(random: &mut Random, query: &str, events: &[Event], seed: u64) -> Disk {
+fn run(random: &mut Rng, query: &str, events: &[Event], seed: u64) -> Disk {
     let plan = plan(query);
-    let fold = [0, 700, 1 << 20][random.below(3) as usize];
+    let fold = [0, 700, 1 << 20][random.u64(..3) as usize];
     let mut whole = Disk::default();
     let mut running = support::engine(&plan, fold);
     for event in events {
@@ -114,11 +102,11 @@ fn run(random: &mut Random, query: &str, events: &[Event], seed: u64) -> Disk {
     while next < events.len() {
         deliver(&mut running, &events[next]);
         next += 1;
-        if random.below(4) == 0 {
+        if random.u64(..4) == 0 {
             disk.commit(running.seal(CLOCK));
             committed = next;
         }
-        if random.below(6) == 0 {
+        if random.u64(..6) == 0 {
             running = disk.restored(&plan, fold);
             next = committed;
         }
@@ -245,25 +233,25 @@ impl Frame {
 }
 
 fn over(seed: u64) {
-    let mut random = Random(seed);
+    let mut random = Rng::with_seed(seed);
     let random = &mut random;
-    let frame = |random: &mut Random| match random.below(4) {
+    let frame = |random: &mut Rng| match random.u64(..4) {
         0 => Frame::AllRange,
         1 => Frame::AllRows,
-        2 => Frame::Rows(random.below(12) as usize),
-        _ => Frame::Range(random.below(150) as i64),
+        2 => Frame::Rows(random.u64(..12) as usize),
+        _ => Frame::Range(random.u64(..150) as i64),
     };
-    let frames: Vec<Frame> = match random.below(3) {
-        0 => vec![Frame::Range(random.below(150) as i64)],
+    let frames: Vec<Frame> = match random.u64(..3) {
+        0 => vec![Frame::Range(random.u64(..150) as i64)],
         1 => vec![
-            Frame::Range(random.below(150) as i64),
-            Frame::Range(random.below(150) as i64),
+            Frame::Range(random.u64(..150) as i64),
+            Frame::Range(random.u64(..150) as i64),
         ],
         _ => vec![frame(random), frame(random)],
     };
-    let back = random.below(4) as usize;
-    let ranks = random.below(2) == 0;
-    let keyed = random.below(4) > 0;
+    let back = random.u64(..4) as usize;
+    let ranks = random.u64(..2) == 0;
+    let keyed = random.u64(..4) > 0;
     let mut events = stream(random);
     let partition = if keyed { "PARTITION BY k " } else { "" };
     let mut columns = "n".to_owned();
@@ -284,7 +272,7 @@ fn over(seed: u64) {
     let longest = spans.clone().max().unwrap_or_default();
     let ranges = spans.count() == frames.len() && !ranks;
     // Where a frame is not bounded by time, a time to live may be said.
-    let ttl = (random.below(2) == 0).then(|| 1 + random.below(100) as i64);
+    let ttl = (random.u64(..2) == 0).then(|| 1 + random.u64(..100) as i64);
     let set = ttl.map(|ttl| format!("SET 'table.exec.state.ttl' = '{ttl}ms'; "));
     let ttl = ttl.filter(|_| !ranges).map(|ttl| ttl.max(longest));
     let query = format!(
@@ -442,8 +430,8 @@ fn runs<'e>(rows: &[&'e Event], within: i64) -> Vec<(&'e Event, i64)> {
 }
 
 fn first(seed: u64) {
-    let mut random = Random(seed ^ 0x5eed);
-    let within = random.below(80) as i64;
+    let mut random = Rng::with_seed(seed ^ 0x5eed);
+    let within = random.u64(..80) as i64;
     let events = stream(&mut random);
     let query = format!(
         "SELECT n AS c000 FROM t QUALIFY ROW_NUMBER() OVER (PARTITION BY k ORDER BY ts RANGE INTERVAL '0.{within:03}' SECOND PRECEDING) = 1"
@@ -490,10 +478,10 @@ fn first_rows_are_what_the_reference_says_whatever_crashes() {
 }
 
 fn top(seed: u64) {
-    let mut random = Random(seed ^ 0x709);
-    let size = 1 + random.below(100) as i64;
-    let limit = 1 + random.below(5) as usize;
-    let descending = random.below(2) == 0;
+    let mut random = Rng::with_seed(seed ^ 0x709);
+    let size = 1 + random.u64(..100) as i64;
+    let limit = 1 + random.u64(..5) as usize;
+    let descending = random.u64(..2) == 0;
     let events = stream(&mut random);
     let order = if descending {
         "v DESC NULLS LAST"

@@ -8,19 +8,22 @@ WINDOWS  JSON with the labelled windows of each `group/name.csv`; its keys are t
 SCORER   a program that takes --labels and --results DIR, as NAB's scoring does
 
 Each series is a run of its own, so none knows another. The default threshold is used for all of them, and the scorer is
-told that every alarm counts. Prints the scores, and then the state per key and the time per event
-(`cargo run --example anomaly_cost`).
+told that every alarm counts. Prints the scores, and then what a key and an event cost, of the default and of lean: bytes
+of state, time and instructions (`cargo run --example anomaly_cost`, under valgrind).
 """
 import argparse
 import csv
 import json
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
+# Events whose instructions are counted, from the first one on.
+COUNTED = 20_000
 
 
 def recording(path):
@@ -47,6 +50,22 @@ def replay(binary, config, path):
     if len(given) != len(rows):
         sys.exit(f"{path}: {len(rows)} rows in, {len(given)} out: {run.stderr}")
     return [(time, value, row["anomaly_score"]) for (time, value), row in zip(rows, given)]
+
+
+def cost():
+    """Prints bytes per key, time and instructions per event, with the optimiser's full work."""
+    build = ["cargo", "build", "--quiet", "--profile", "bench", "--no-default-features", "--example", "anomaly_cost", "--message-format=json"]
+    built = subprocess.run(build, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
+    found = [json.loads(line) for line in built.splitlines()]
+    program = next(m["executable"] for m in found if m.get("executable") and m["target"]["name"] == "anomaly_cost")
+    for mode in ["default", "lean"]:
+        said = subprocess.run([program, "1000000", mode], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+        with tempfile.TemporaryDirectory() as scratch:
+            count = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={scratch}/out",
+                     "--toggle-collect=anomaly_cost::take*", program, str(COUNTED), mode]
+            counted = subprocess.run(count, check=True, capture_output=True, text=True).stderr
+        instructions = int(re.search(r"Collected : (\d+)", counted)[1]) / COUNTED
+        print(f"{said}, {instructions:,.0f} instructions", flush=True)
 
 
 def main():
@@ -82,7 +101,7 @@ def main():
                 [sys.executable, arguments.scorer, "--labels", str(arguments.windows), "--results", str(out), *threshold],
                 check=True,
             )
-    subprocess.run(["cargo", "run", "--quiet", "--example", "anomaly_cost"], cwd=ROOT, check=True)
+    cost()
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 
+use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
 use super::generator::Messages;
@@ -123,9 +124,12 @@ fn decode(messages: &Messages) -> u64 {
     })
 }
 
+/// Count, sum and maximum by device.
+type Windows = HashMap<Box<[u8]>, (u64, f64, f64), RandomState>;
+
 /// COUNT, AVG and MAX per device and minute, given as JSON when the next minute begins.
 fn window(messages: &Messages) -> u64 {
-    let mut windows: HashMap<Box<[u8]>, (u64, f64, f64)> = HashMap::new();
+    let mut windows = Windows::default();
     let (mut minute, mut rows) = (0, 0);
     let mut text = String::new();
     for reading in messages.iter().filter_map(read) {
@@ -146,7 +150,7 @@ fn window(messages: &Messages) -> u64 {
     rows + give(&mut windows, minute, &mut text)
 }
 
-fn give(windows: &mut HashMap<Box<[u8]>, (u64, f64, f64)>, minute: i64, text: &mut String) -> u64 {
+fn give(windows: &mut Windows, minute: i64, text: &mut String) -> u64 {
     let rows = windows.len() as u64;
     text.clear();
     for (id, (count, sum, greatest)) in windows.drain() {

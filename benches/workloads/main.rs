@@ -1,9 +1,9 @@
 //! Workloads over the engine, from the bytes of messages to the lines of derived rows, with the commits' share of the
 //! engine's work but without a disk.
 //!
-//! `cargo bench --bench workloads` prints CPU time per event, each workload beside its hand-written floor.
-//! `cargo bench --bench workloads -- once NAME EVENTS` runs one workload once, for tools that count: what counts
-//! happens within `measured`. `-- list` names them. `benches/run` does all of it.
+//! `cargo bench --bench workloads` prints CPU time per event, each workload beside its hand-written floor. `-- time NAME`
+//! gives the two numbers of one. `-- once NAME EVENTS [DEVICES]` runs one once, for tools that count: what counts happens
+//! within `measured`. `-- list` names all. `benches/run` does everything at once.
 #![allow(clippy::print_stdout)]
 
 mod floor;
@@ -40,13 +40,25 @@ fn main() {
         [] => table(WORKLOADS.iter().collect()),
         ["list"] => {
             for workload in WORKLOADS {
-                println!("{} {}", workload.name, workload.devices);
+                println!("{}", workload.name);
+            }
+            for (floor, _) in FLOORS {
+                println!("floor-{floor}");
             }
         }
-        ["once", name, events] => once(name, events.parse().expect("EVENTS is a number")),
+        ["once", name, events] => once(name, number(events), None),
+        ["once", name, events, devices] => once(name, number(events), Some(number(devices))),
+        ["time", name] => {
+            let (engine, floor) = times(workload(name));
+            println!("{engine:.1} {floor:.1}");
+        }
         [name] => table(WORKLOADS.iter().filter(|w| w.name == name).collect()),
-        _ => panic!("arguments: [NAME] | list | once NAME EVENTS"),
+        _ => panic!("arguments: [NAME] | list | time NAME | once NAME EVENTS [DEVICES]"),
     }
+}
+
+fn number(text: &str) -> usize {
+    text.parse().expect("EVENTS and DEVICES are numbers")
 }
 
 fn plan(workload: &Workload) -> Arc<Plan> {
@@ -121,7 +133,7 @@ fn workload(name: &str) -> &'static Workload {
 }
 
 /// One run, for tools that count instructions or memory.
-fn once(name: &str, events: usize) {
+fn once(name: &str, events: usize, devices: Option<usize>) {
     if let Some((_, run)) = FLOORS
         .iter()
         .find(|(floor, _)| name.strip_prefix("floor-") == Some(floor))
@@ -131,11 +143,16 @@ fn once(name: &str, events: usize) {
         return;
     }
     let workload = workload(name);
-    let messages = Messages::new(events, workload.devices);
+    let messages = Messages::new(events, devices.unwrap_or(workload.devices));
     let mut engine = engine(&plan(workload));
-    let given = measured(&mut engine, &messages);
-    assert_eq!(given.dead, 0, "rows of {name} were discarded");
-    println!("{given:?} {} keys", engine.keys());
+    let Given {
+        rows,
+        dead,
+        state_bytes,
+    } = measured(&mut engine, &messages);
+    assert_eq!(dead, 0, "rows of {name} were discarded");
+    let keys = engine.keys();
+    println!(r#"{{"rows":{rows},"keys":{keys},"state_bytes":{state_bytes}}}"#);
 }
 
 #[inline(never)]
@@ -166,27 +183,7 @@ fn table(workloads: Vec<&Workload>) {
     println!("CPU ns per event, medians of {ROUNDS} rounds\n");
     println!("| workload | engine | floor | ratio |\n|---|---:|---:|---:|");
     for workload in workloads {
-        let events = if workload.name == "rules" {
-            20_000
-        } else {
-            200_000
-        };
-        let small = Messages::new(events, workload.devices);
-        let large = Messages::new(2 * events, workload.devices);
-        let plan = plan(workload);
-        let floor = FLOORS.iter().find(|(name, _)| *name == workload.floor);
-        let (_, floor) = floor.expect("each workload names a floor");
-        let (mut engines, mut floors) = (Vec::new(), Vec::new());
-        for _ in 0..ROUNDS {
-            engines.push(per_event(&small, &large, &mut |messages| {
-                let given = measured(&mut engine(&plan), messages);
-                assert_eq!(given.dead, 0);
-            }));
-            floors.push(per_event(&small, &large, &mut |messages| {
-                std::hint::black_box(measured_floor(*floor, messages));
-            }));
-        }
-        let (engine, floor) = (median(engines), median(floors));
+        let (engine, floor) = times(workload);
         println!(
             "| {}: {} | {engine:.0} | {floor:.0} | {:.1} |",
             workload.name,
@@ -194,6 +191,27 @@ fn table(workloads: Vec<&Workload>) {
             engine / floor
         );
     }
+}
+
+/// CPU nanoseconds per event of a workload and of its floor.
+fn times(workload: &Workload) -> (f64, f64) {
+    let events = workload.events;
+    let small = Messages::new(events, workload.devices);
+    let large = Messages::new(2 * events, workload.devices);
+    let plan = plan(workload);
+    let floor = FLOORS.iter().find(|(name, _)| *name == workload.floor);
+    let (_, floor) = floor.expect("each workload names a floor");
+    let (mut engines, mut floors) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        engines.push(per_event(&small, &large, &mut |messages| {
+            let given = measured(&mut engine(&plan), messages);
+            assert_eq!(given.dead, 0);
+        }));
+        floors.push(per_event(&small, &large, &mut |messages| {
+            std::hint::black_box(measured_floor(*floor, messages));
+        }));
+    }
+    (median(engines), median(floors))
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

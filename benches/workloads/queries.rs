@@ -10,6 +10,8 @@ pub(crate) struct Workload {
     /// The hand-written loop it is held against.
     pub(crate) floor: &'static str,
     pub(crate) devices: usize,
+    /// Messages of the shorter of two timed runs.
+    pub(crate) events: usize,
     queries: Queries,
 }
 
@@ -18,7 +20,10 @@ enum Queries {
         columns: &'static str,
         query: &'static str,
     },
+    /// Each has its own threshold and group of devices.
     Rules(u16),
+    /// Each has its own threshold.
+    Thresholds(u16),
 }
 
 const fn one(
@@ -33,6 +38,7 @@ const fn one(
         what,
         floor,
         devices: 10_000,
+        events: 200_000,
         queries: Queries::One { columns, query },
     }
 }
@@ -134,6 +140,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
     },
     Workload {
         devices: 10,
+        events: 5_000,
         ..one(
             "overlap100",
             "100 overlapping partial matches for each of 10 devices",
@@ -144,11 +151,28 @@ pub(crate) const WORKLOADS: &[Workload] = &[
              WITHIN INTERVAL '1000' SECOND DEFINE B AS B.vib > A.vib - 100, C AS C.vib > 100)",
         )
     },
+    one(
+        "score",
+        "an anomaly score per device",
+        "window",
+        "id STRING, ts TIMESTAMP(3), score DOUBLE",
+        "SELECT id, ts, a.score FROM (SELECT id, ts, ANOMALY_SCORE(vib) OVER (PARTITION BY id ORDER BY ts) AS a \
+         FROM sensors) WHERE a.alarm",
+    ),
+    Workload {
+        name: "thresholds",
+        what: "1,000 rules on one stream, each with its own threshold, of which one in 500 holds",
+        floor: "decode",
+        devices: 10_000,
+        events: 100_000,
+        queries: Queries::Thresholds(1_000),
+    },
     Workload {
         name: "rules",
         what: "1,000 rules on one stream, each with its own threshold and group of devices",
         floor: "decode",
         devices: 10_000,
+        events: 100_000,
         queries: Queries::Rules(1_000),
     },
 ];
@@ -167,6 +191,16 @@ impl Workload {
                     sql,
                     "CREATE TABLE out ({columns}) WITH ('connector' = 'print');\nINSERT INTO out {query};"
                 );
+            }
+            Queries::Thresholds(count) => {
+                sql += "CREATE TABLE out (rule INT, id STRING, ts TIMESTAMP(3)) WITH ('connector' = 'print');\n";
+                for rule in 0..count {
+                    let threshold = 8.984 + f64::from(rule) / 1_000.0;
+                    let _ = writeln!(
+                        sql,
+                        "INSERT INTO out SELECT {rule}, id, ts FROM sensors WHERE vib > {threshold};"
+                    );
+                }
             }
             Queries::Rules(count) => {
                 sql += "CREATE TABLE out (rule INT, id STRING, ts TIMESTAMP(3)) WITH ('connector' = 'print');\n";

@@ -25,17 +25,50 @@ pub(super) struct Pipeline {
     pub(super) texts: Vec<(String, String)>,
 }
 
+/// Why files cannot be used.
+#[derive(Debug)]
+pub(super) enum Unusable {
+    /// They have errors.
+    Problems(Vec<Diagnostic>),
+    /// They could not be found or read.
+    Files(LoadError),
+}
+
+impl Unusable {
+    /// The first error, and how many more there are.
+    pub(super) fn summary(&self) -> String {
+        match self {
+            Self::Files(error) => error.to_string(),
+            Self::Problems(problems) => {
+                let first = problems.first().map(ToString::to_string);
+                let first = first.unwrap_or_default();
+                match problems.len() {
+                    0 | 1 => first,
+                    many => format!("{first} (and {} more: headwater check)", many - 1),
+                }
+            }
+        }
+    }
+}
+
 /// Reads and checks the configuration at `path` and all pipelines it names. Errors have been printed.
 pub(super) fn load(path: &Path) -> Result<Pipeline, Failure> {
-    let loaded = match config::load(path) {
-        Ok(loaded) => loaded,
-        Err(LoadError::Invalid(problems)) => return Err(print(&problems, "error")),
-        Err(error @ LoadError::NoPipeline { .. }) => {
+    read(path).map_err(|unusable| match unusable {
+        Unusable::Problems(problems) => print(&problems, "error"),
+        Unusable::Files(error @ LoadError::NoPipeline { .. }) => {
             eprintln!("headwater: {error}");
-            return Err(Failure::Config);
+            Failure::Config
         }
-        Err(error) => return Err(error.into()),
-    };
+        Unusable::Files(error) => error.into(),
+    })
+}
+
+/// Reads and checks the configuration at `path` and all pipelines it names.
+pub(super) fn read(path: &Path) -> Result<Pipeline, Unusable> {
+    let loaded = config::load(path).map_err(|error| match error {
+        LoadError::Invalid(problems) => Unusable::Problems(problems),
+        error => Unusable::Files(error),
+    })?;
     let connections = loaded
         .config
         .connections
@@ -50,7 +83,7 @@ pub(super) fn load(path: &Path) -> Result<Pipeline, Failure> {
             #[cfg(feature = "test-command")]
             texts: loaded.pipelines,
         }),
-        Err(problems) => Err(print(&problems, "error")),
+        Err(problems) => Err(Unusable::Problems(problems)),
     }
 }
 
@@ -77,17 +110,20 @@ pub(super) fn settings(config: &Config) -> anyhow::Result<Settings> {
         store: store_options(config),
         connections,
         commit_interval: config.commit.interval,
+        quiet_interval: config.commit.quiet_interval,
+        flash_budget_bytes: config.commit.flash_budget_bytes,
         acknowledge_on_receipt: config.commit.mode == CommitMode::Periodic,
         max_keys: config.limits.max_keys,
         max_payload_bytes: config.limits.max_payload_bytes as usize,
         qos0_limit_bytes: config.limits.qos0_queue_bytes,
+        memory_limit_bytes: config.limits.memory_bytes,
         stop_patience: Duration::from_secs(3),
     })
 }
 
 fn store_options(config: &Config) -> StoreOptions {
     StoreOptions {
-        cache_bytes: config.state.cache_size_bytes as usize,
+        cache_bytes: usize::try_from(config.state.cache_size_bytes).unwrap_or(usize::MAX),
         ballast_bytes: config.state.ballast_bytes,
         dead_letters_limit_bytes: config.dead_letters.limit_bytes,
         dead_letters_limit_count: config.dead_letters.max_count as u64,

@@ -1,6 +1,6 @@
 //! Floor 7: the commands.
 //!
-//! Exit status: 0 for success, 1 for a failure at work, 2 for a wrong command line, 78 (`EX_CONFIG`) for a
+//! Exit status: 0 for success, 1 for a failure at work, 2 for a wrong command line, 3 for warnings of `doctor`, 78 (`EX_CONFIG`) for a
 //! configuration or pipeline with errors, so that a supervisor does not start it again and again.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
@@ -8,6 +8,7 @@ mod check;
 mod dead_letters;
 #[cfg(feature = "demo")]
 mod demo;
+mod doctor;
 mod load;
 mod log;
 mod recording;
@@ -46,6 +47,8 @@ enum Command {
     /// Feed rows to the pipelines from test files, and compare what comes out
     #[cfg(feature = "test-command")]
     Test(test::TestArguments),
+    /// Look at the machine and the brokers, and say what to change
+    Doctor(doctor::DoctorArguments),
     /// Look at, send again or remove inputs that could not be used
     #[command(subcommand)]
     DeadLetters(dead_letters::DeadLettersCommand),
@@ -94,6 +97,11 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
     }
 }
 
+/// The command line as clap knows it, for man pages and completions.
+pub fn command() -> clap::Command {
+    <Arguments as clap::CommandFactory>::command()
+}
+
 /// Runs the command line.
 pub fn main() -> ExitCode {
     let done = match Arguments::parse().command {
@@ -103,6 +111,10 @@ pub fn main() -> ExitCode {
         Command::Replay(arguments) => replay::replay(&arguments),
         #[cfg(feature = "test-command")]
         Command::Test(arguments) => test::test(&arguments),
+        Command::Doctor(arguments) => match doctor::run(&arguments) {
+            Ok(status) => return status,
+            Err(failure) => Err(failure),
+        },
         Command::DeadLetters(command) => dead_letters::run(&command),
         Command::State(command) => state::run(&command),
         #[cfg(feature = "demo")]

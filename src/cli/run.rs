@@ -1,15 +1,16 @@
 //! `run`: the pipelines at work.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use anyhow::Context as _;
 use clap::Args;
-use tracing::{info, warn};
+use tokio::sync::mpsc;
+use tracing::warn;
 
-use super::load::{Pipeline, load, settings};
+use super::load::{Pipeline, load, read, settings};
 use super::log::{self, LogOptions};
 use super::{ConfigArgument, Failure, LogStyle};
-use crate::runtime::{RunError, run as run_pipeline};
+use crate::runtime::{Deployment, Order, RunError, run as run_pipeline};
 
 #[derive(Debug, Args)]
 pub(super) struct RunArguments {
@@ -25,31 +26,46 @@ pub(super) struct RunArguments {
 
 /// Runs until a signal comes.
 pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
-    let pipeline = load(&arguments.config.config)?;
+    let path = &arguments.config.config;
+    let pipeline = load(path)?;
     log::start(&LogOptions::new(&pipeline.config.log, arguments.log));
     for warning in &pipeline.warnings {
         warn!("{warning}");
     }
-    run_loaded(pipeline, &arguments.reset, async {})
+    run_loaded(pipeline, &arguments.reset, || again(path), async {})
 }
 
-/// Runs a pipeline until a signal comes; `beside` runs in the same process and ends with it.
+/// The files as they are now, for a reload; the log's level and format stay as they are.
+pub(super) fn again(path: &Path) -> Result<Deployment, String> {
+    let pipeline = read(path).map_err(|unusable| unusable.summary())?;
+    for warning in &pipeline.warnings {
+        warn!("{warning}");
+    }
+    deployment(pipeline).map_err(|error| format!("{error:#}"))
+}
+
+fn deployment(pipeline: Pipeline) -> anyhow::Result<Deployment> {
+    Ok(Deployment {
+        settings: settings(&pipeline.config)?,
+        plan: pipeline.plan,
+    })
+}
+
+/// Runs a pipeline until a signal comes, with what `reload` gives from SIGHUP on; `beside` runs in the same process
+/// and ends with it.
 pub(super) fn run_loaded(
     pipeline: Pipeline,
     reset: &[String],
+    reload: impl FnMut() -> Result<Deployment, String>,
     beside: impl Future<Output = ()>,
 ) -> Result<(), Failure> {
-    let settings = settings(&pipeline.config)?;
+    let deployment = deployment(pipeline)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the async runtime")?;
-    let state_dir: PathBuf = settings.state_dir.clone();
     let ended = runtime.block_on(async {
-        let shutdown = Box::pin(signalled()?);
-        let ready =
-            || info!(state = %state_dir.display(), version = env!("CARGO_PKG_VERSION"), "running");
-        let running = run_pipeline(pipeline.plan, settings, reset, shutdown, ready);
+        let running = run_pipeline(deployment, reset, signalled()?, reload);
         tokio::pin!(running);
         tokio::pin!(beside);
         let mut beside_done = false;
@@ -69,15 +85,24 @@ pub(super) fn run_loaded(
     }
 }
 
-/// Resolves at the first SIGTERM or SIGINT.
-fn signalled() -> anyhow::Result<impl Future<Output = ()>> {
+/// Orders by signal: SIGTERM and SIGINT stop, SIGHUP reloads.
+fn signalled() -> anyhow::Result<mpsc::Receiver<Order>> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen to SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen to SIGINT")?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+    let mut hangup = signal(SignalKind::hangup()).context("cannot listen to SIGHUP")?;
+    let (sender, orders) = mpsc::channel(1);
+    tokio::spawn(async move {
+        loop {
+            let order = tokio::select! {
+                _ = terminate.recv() => Order::Stop,
+                _ = interrupt.recv() => Order::Stop,
+                _ = hangup.recv() => Order::Reload,
+            };
+            if sender.send(order).await.is_err() {
+                return;
+            }
         }
-    })
+    });
+    Ok(orders)
 }

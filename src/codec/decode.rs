@@ -8,9 +8,6 @@ use super::scalar::parse_scalar;
 use super::{CodecError, CsvFormat, Format, Metadata, TimestampFormat};
 use crate::types::{EventTime, Row, Type, Value};
 
-/// Row buffers that are kept between messages; one large array must not hold its memory for ever.
-const ROWS_KEPT: usize = 64;
-
 /// A message as it arrived.
 #[derive(Clone, Copy, Debug)]
 pub struct Message<'a> {
@@ -53,13 +50,12 @@ pub enum Origin {
     Elsewhere,
 }
 
-/// Turns messages of one source into rows. Compiled once; its row buffers are used again for each message.
+/// Turns messages of one source into rows. Compiled once.
 #[derive(Debug)]
 pub struct Decoder {
     columns: Vec<InputColumn>,
     metadata: Vec<(usize, Metadata)>,
     kind: Kind,
-    rows: Vec<Row>,
 }
 
 #[derive(Debug)]
@@ -100,55 +96,57 @@ impl Decoder {
             columns,
             metadata,
             kind,
-            rows: Vec::new(),
         }
     }
 
-    /// The rows of `message`, in order. Give them back with [`Decoder::give_back`], so that their memory is used
-    /// again.
+    /// The rows of `message`, in order.
     pub fn decode(&mut self, message: &Message<'_>) -> Result<Vec<Row>, CodecError> {
-        // What a large message that failed has left.
-        self.rows.truncate(ROWS_KEPT);
+        let mut rows = Vec::new();
+        let count = self.decode_into(message, &mut rows)?;
+        rows.truncate(count);
+        Ok(rows)
+    }
+
+    /// Writes the rows of `message` into the first of `rows`, whose memory is used again, and gives how many there are.
+    /// What the others hold, and all if there is an error, means nothing.
+    pub fn decode_into(
+        &mut self,
+        message: &Message<'_>,
+        rows: &mut Vec<Row>,
+    ) -> Result<usize, CodecError> {
         let count = match &mut self.kind {
             Kind::Json(shape, layouts) => {
                 if message.payload.is_empty() {
                     return Err(CodecError::EmptyPayload);
                 }
-                let text = utf8(message.payload)?;
-                shape.decode(text, layouts, &self.columns, &mut self.rows)?
+                shape.decode(message.payload, layouts, &self.columns, rows)?
             }
             Kind::Csv(options, slots) => {
                 let text = utf8(message.payload)?;
-                super::csv::decode(text, options, &self.columns, slots, &mut self.rows)?
+                super::csv::decode(text, options, &self.columns, slots, rows)?
             }
             Kind::Text { slots } => {
                 let text = utf8(message.payload)?;
-                let row = cleared_row(&mut self.rows, 0, self.columns.len());
+                let row = cleared_row(rows, 0, self.columns.len());
                 for &slot in slots.iter() {
                     row[slot] = text_value(text, &self.columns[slot])?;
                 }
                 1
             }
         };
-        for row in &mut self.rows[..count] {
-            for &(slot, metadata) in &self.metadata {
-                row[slot] = metadata_value(metadata, message);
+        if !self.metadata.is_empty() {
+            for row in &mut rows[..count] {
+                for &(slot, metadata) in &self.metadata {
+                    row[slot] = metadata_value(metadata, message);
+                }
             }
         }
-        let mut rows = std::mem::take(&mut self.rows);
-        rows.truncate(count);
-        Ok(rows)
-    }
-
-    /// Takes back what [`Decoder::decode`] gave.
-    pub fn give_back(&mut self, rows: Vec<Row>) {
-        if self.rows.is_empty() && rows.len() <= ROWS_KEPT {
-            self.rows = rows;
-        }
+        Ok(count)
     }
 }
 
-fn utf8(payload: &[u8]) -> Result<&str, CodecError> {
+/// The payload as text.
+pub(super) fn utf8(payload: &[u8]) -> Result<&str, CodecError> {
     std::str::from_utf8(payload).map_err(|error| CodecError::InvalidUtf8 {
         at: error.valid_up_to(),
     })

@@ -1,37 +1,88 @@
 //! A row to a payload.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use super::layout::special;
 use super::{TimestampFormat, format_timestamp};
 use crate::types::{EventTime, Schema, Type, Value, interval};
 
-/// Appends the row as a JSON object, fields in the order of the schema. Doubles that JSON cannot spell become the
-/// strings `"NaN"`, `"Infinity"` and `"-Infinity"`, as Flink writes them. `id`: a field name and the event's id.
-pub fn encode_json(
-    row: &[Value],
-    schema: &Schema,
-    timestamps: &TimestampFormat,
-    id: Option<(&str, &str)>,
-    out: &mut String,
-) {
-    out.push('{');
-    if let Some((field, id)) = id {
-        push_string(field, out);
-        out.push(':');
-        push_string(id, out);
-    }
-    for (value, column) in row.iter().zip(&schema.columns) {
-        if !out.ends_with('{') {
-            out.push(',');
+/// Writes rows of one schema as JSON objects, fields in its order. Doubles that JSON cannot spell become the strings
+/// `"NaN"`, `"Infinity"` and `"-Infinity"`, as Flink writes them.
+#[derive(Clone, Debug)]
+pub struct JsonEncoder {
+    /// What stands before the event's id, if it is written.
+    id: Option<String>,
+    fields: Vec<Field>,
+    timestamps: TimestampFormat,
+}
+
+/// A field of the object.
+#[derive(Clone, Debug)]
+struct Field {
+    /// What stands before its value.
+    before: String,
+    ty: Type,
+    /// The point in time that was written last, and its text: rows that are due together often share it.
+    last: Option<(i64, String)>,
+}
+
+impl JsonEncoder {
+    /// For rows of `schema`. `id_field` is the name of a field for the event's id.
+    pub fn new(schema: &Schema, timestamps: &TimestampFormat, id_field: Option<&str>) -> Self {
+        let mut begin = '{';
+        let mut before = |name: &str| {
+            let mut text = String::from(std::mem::replace(&mut begin, ','));
+            push_string(name, &mut text);
+            text.push(':');
+            text
+        };
+        Self {
+            id: id_field.map(&mut before),
+            fields: schema
+                .columns
+                .iter()
+                .map(|column| Field {
+                    before: before(&column.name),
+                    ty: column.ty.clone(),
+                    last: None,
+                })
+                .collect(),
+            timestamps: timestamps.clone(),
         }
-        push_string(&column.name, out);
-        out.push(':');
-        push_json(value, &column.ty, timestamps, out);
     }
-    out.push('}');
+
+    /// Appends a row, with the event's id if that has a field.
+    pub fn encode(&mut self, row: &[Value], id: impl Display, out: &mut String) {
+        if let Some(before) = &self.id {
+            // Writing to a String cannot fail.
+            let _ = write!(out, "{before}\"{id}\"");
+        } else if self.fields.is_empty() {
+            out.push('{');
+        }
+        for (value, field) in row.iter().zip(&mut self.fields) {
+            out.push_str(&field.before);
+            let Value::Timestamp(micros) = value else {
+                push_json(value, &field.ty, &self.timestamps, out);
+                continue;
+            };
+            if let Some((last, text)) = &field.last
+                && last == micros
+            {
+                out.push_str(text);
+                continue;
+            }
+            let begin = out.len();
+            push_json(value, &field.ty, &self.timestamps, out);
+            let (last, text) = field.last.get_or_insert_default();
+            *last = *micros;
+            text.clear();
+            text.push_str(&out[begin..]);
+        }
+        out.push('}');
+    }
 }
 
 /// Appends one value as plain text: strings without quotes, NULL as nothing, composite values as JSON.
@@ -65,7 +116,10 @@ fn push_json(value: &Value, ty: &Type, timestamps: &TimestampFormat, out: &mut S
     let _ = match value {
         Value::Null => out.write_str("null"),
         Value::Bool(value) => write!(out, "{value}"),
-        Value::Int(value) => write!(out, "{value}"),
+        Value::Int(value) => {
+            out.push_str(itoa::Buffer::new().format(*value));
+            Ok(())
+        }
         Value::Interval(micros) => {
             out.push('"');
             let written = interval::write_day_time(*micros, out);
@@ -79,11 +133,19 @@ fn push_json(value: &Value, ty: &Type, timestamps: &TimestampFormat, out: &mut S
             written
         }
         Value::Float(value) => {
-            push_number(f64::from(*value), serde_json::to_string(value), out);
+            if value.is_finite() {
+                out.push_str(zmij::Buffer::new().format_finite(*value));
+            } else {
+                push_not_finite(f64::from(*value), out);
+            }
             Ok(())
         }
         Value::Double(value) => {
-            push_number(*value, serde_json::to_string(value), out);
+            if value.is_finite() {
+                out.push_str(zmij::Buffer::new().format_finite(*value));
+            } else {
+                push_not_finite(*value, out);
+            }
             Ok(())
         }
         Value::Decimal(value) => write!(out, "{value}"),
@@ -168,18 +230,20 @@ fn push_json(value: &Value, ty: &Type, timestamps: &TimestampFormat, out: &mut S
     };
 }
 
-fn push_number(value: f64, spelt: serde_json::Result<String>, out: &mut String) {
-    match spelt {
-        Ok(text) if value.is_finite() => out.push_str(&text),
-        _ if value.is_nan() => out.push_str("\"NaN\""),
-        _ if value > 0.0 => out.push_str("\"Infinity\""),
-        _ => out.push_str("\"-Infinity\""),
-    }
+/// What JSON has no number for.
+fn push_not_finite(value: f64, out: &mut String) {
+    out.push_str(if value.is_nan() {
+        "\"NaN\""
+    } else if value > 0.0 {
+        "\"Infinity\""
+    } else {
+        "\"-Infinity\""
+    });
 }
 
 fn push_string(text: &str, out: &mut String) {
-    let plain = |byte: u8| byte >= 0x20 && byte != b'"' && byte != b'\\';
-    if text.bytes().all(plain) {
+    if is_plain(text.as_bytes()) {
+        out.reserve(text.len() + 2);
         out.push('"');
         out.push_str(text);
         out.push('"');
@@ -187,6 +251,15 @@ fn push_string(text: &str, out: &mut String) {
         // Serialising a string to memory cannot fail.
         out.push_str(&serde_json::to_string(text).unwrap_or_default());
     }
+}
+
+/// Whether all bytes of a text stand for themselves.
+fn is_plain(bytes: &[u8]) -> bool {
+    let (words, rest) = bytes.as_chunks();
+    let mut last = [b' '; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    let plain = |word: &[u8; 8]| special(u64::from_le_bytes(*word)) == 0;
+    words.iter().all(plain) && plain(&last)
 }
 
 #[cfg(test)]
@@ -249,15 +322,48 @@ mod tests {
         for (value, ty, expected) in cases {
             let mut out = String::new();
             let schema = Schema::new(vec![Column::new("v", ty)]);
-            encode_json(
-                &[value],
-                &schema,
-                &TimestampFormat::Sql,
-                Some(("id", "7f")),
-                &mut out,
-            );
+            let mut encoder = JsonEncoder::new(&schema, &TimestampFormat::Sql, Some("id"));
+            encoder.encode(&[value], "7f", &mut out);
             assert_eq!(out, format!("{{\"id\":\"7f\",\"v\":{expected}}}"));
         }
+    }
+
+    #[test]
+    fn rows_follow_each_other() {
+        let timestamp = Type::Timestamp { precision: 3 };
+        let columns = [
+            ("a \"b\"", Type::String),
+            ("from", timestamp.clone()),
+            ("to", timestamp),
+        ];
+        let columns = columns.map(|(name, ty)| Column::new(name, ty));
+        let schema = Schema::new(columns.into());
+        let mut encoder = JsonEncoder::new(&schema, &TimestampFormat::EpochMillis, None);
+        for (text, from, to, expected) in [
+            ("x", 1, 2, r#"{"a \"b\"":"x","from":1,"to":2}"#),
+            (
+                "long enough \\",
+                1,
+                3,
+                r#"{"a \"b\"":"long enough \\","from":1,"to":3}"#,
+            ),
+            ("\u{1}", 3, 3, r#"{"a \"b\"":"\u0001","from":3,"to":3}"#),
+            (
+                "twelve signs\"",
+                0,
+                -3,
+                r#"{"a \"b\"":"twelve signs\"","from":0,"to":-3}"#,
+            ),
+        ] {
+            let times = [from, to].map(|millis| Value::Timestamp(millis * 1_000));
+            let row: Vec<Value> = [Value::str(text)].into_iter().chain(times).collect();
+            let mut out = String::new();
+            encoder.encode(&row, "", &mut out);
+            assert_eq!(out, expected);
+        }
+        let mut out = String::new();
+        JsonEncoder::new(&Schema::default(), &TimestampFormat::Sql, None).encode(&[], "", &mut out);
+        assert_eq!(out, "{}");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use compact_str::CompactString;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::decode::{InputColumn, Origin, cleared_row, row_of, wrong_type};
+use super::decode::{InputColumn, Origin, cleared_row, row_of, utf8, wrong_type};
 use super::layout::Layouts;
 use super::scalar::parse_scalar;
 use super::{CodecError, JsonFormat, TimestampFormat};
@@ -24,7 +24,7 @@ const MAX_TYPE_DEPTH: usize = 32;
 /// What the columns of a table read of a document.
 #[derive(Debug)]
 pub(super) struct JsonShape {
-    root: Node,
+    pub(super) root: Node,
     pub(super) options: JsonFormat,
 }
 
@@ -75,15 +75,16 @@ impl JsonShape {
     /// Fills `rows` from the document; returns how many.
     pub(super) fn decode(
         &self,
-        text: &str,
+        payload: &[u8],
         layouts: &mut Layouts,
         columns: &[InputColumn],
         rows: &mut Vec<Row>,
     ) -> Result<usize, CodecError> {
         let row = row_of(rows, 0, columns.len());
-        if layouts.fill(text, self, columns, row) {
+        if layouts.fill(payload, self, columns, row) {
             return Ok(1);
         }
+        let text = utf8(payload)?;
         if text.trim_start().starts_with('[') && self.root.slots.is_empty() {
             let elements: Vec<&RawValue> = serde_json::from_str(text).map_err(invalid)?;
             for (index, element) in elements.iter().enumerate() {
@@ -94,7 +95,7 @@ impl JsonShape {
         }
         let row = cleared_row(rows, 0, columns.len());
         self.fill(text, columns, row)?;
-        layouts.learn(text, &self.root, columns);
+        layouts.learn(text, self, columns);
         Ok(1)
     }
 

@@ -16,7 +16,7 @@ mod timestamp;
 
 pub use csv::encode_csv;
 pub use decode::{Decoder, InputColumn, Message, Origin};
-pub use encode::{encode_json, encode_text};
+pub use encode::{JsonEncoder, encode_text};
 pub use timestamp::{format_timestamp, parse_timestamp};
 
 use compact_str::CompactString;

@@ -14,7 +14,7 @@ use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive as _;
 
 use super::TimestampFormat;
-use crate::types::{EventTime, calendar};
+use crate::types::{EventTime, ShortText, calendar};
 
 /// Reads a TIMESTAMP (`zoned` false) or a `TIMESTAMP_LTZ` (`zoned` true); microseconds since 1970. A number has to
 /// be given as its text. `None` where it does not fit the format.
@@ -122,6 +122,21 @@ pub fn format_timestamp(
         TimestampFormat::EpochMicros => write!(out, "{micros}"),
         TimestampFormat::EpochNanos => write!(out, "{}", i128::from(micros) * 1_000),
         TimestampFormat::Sql | TimestampFormat::Iso8601 => {
+            let between = if matches!(format, TimestampFormat::Sql) {
+                b' '
+            } else {
+                b'T'
+            };
+            if let Some((text, length)) = civil_text(micros, between) {
+                out.push_str(quote);
+                // Of digits and signs alone.
+                out.push_str(text.get(length).unwrap_or_default());
+                if zoned {
+                    out.push('Z');
+                }
+                out.push_str(quote);
+                return;
+            }
             let start = out.len() + quote.len();
             let written = write!(out, "{quote}{}", EventTime::from_micros(micros));
             if matches!(format, TimestampFormat::Sql)
@@ -146,6 +161,39 @@ pub fn format_timestamp(
     };
 }
 
+/// A point in time as `2026-01-01T12:00:00.123`, with as many fraction digits (none, 3 or 6) as it needs, and how many
+/// bytes that are. `None` outside of the years 0 to 9999.
+fn civil_text(micros: i64, between: u8) -> Option<(ShortText, usize)> {
+    let (year, month, day) = calendar::civil(micros.div_euclid(calendar::MICROS_PER_DAY));
+    let within = micros.rem_euclid(calendar::MICROS_PER_DAY);
+    let (seconds, fraction) = ((within / 1_000_000) as u32, (within % 1_000_000) as u32);
+    let year = u32::try_from(year).ok().filter(|year| *year <= 9_999)?;
+    let mut bytes = *b"0000-00-00T00:00:00.000000\0\0\0\0\0\0";
+    let mut pair = |at: usize, number: u32| {
+        bytes[at] = b'0' + (number / 10) as u8;
+        bytes[at + 1] = b'0' + (number % 10) as u8;
+    };
+    pair(0, year / 100);
+    pair(2, year % 100);
+    pair(5, u32::try_from(month).ok()?);
+    pair(8, u32::try_from(day).ok()?);
+    pair(11, seconds / 3_600);
+    pair(14, seconds / 60 % 60);
+    pair(17, seconds % 60);
+    if fraction > 0 {
+        pair(20, fraction / 10_000);
+        pair(22, fraction / 100 % 100);
+        pair(24, fraction % 100);
+    }
+    bytes[10] = between;
+    let length = match fraction {
+        0 => 19,
+        _ if fraction % 1_000 == 0 => 23,
+        _ => 26,
+    };
+    Some((ShortText { bytes }, length))
+}
+
 /// A point in time for the patterns by its calendar fields: the library's own points end a day before the year 9999
 /// does. `None` beyond the calendar.
 fn broken_down(micros: i64) -> Option<BrokenDownTime> {
@@ -165,6 +213,30 @@ fn broken_down(micros: i64) -> Option<BrokenDownTime> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_civil_text_is_that_of_the_event_time() {
+        let years = 366 * 86_400_000_000_i64;
+        let steps = [1, 1_000, 61_000_000, 86_399_999_999, 12_345_678_901_234];
+        for start in [0, -1, -2_000 * years, 7_900 * years, i64::MIN, i64::MAX] {
+            for step in steps {
+                for number in 0..1_000 {
+                    let micros = start.saturating_add(step * number);
+                    let text = EventTime::from_micros(micros).to_string();
+                    match civil_text(micros, b'T') {
+                        Some((civil, length)) => {
+                            assert_eq!(
+                                text.as_bytes().strip_suffix(b"Z"),
+                                Some(&civil.bytes[..length])
+                            );
+                        }
+                        // With a sign, or longer than four digits.
+                        None => assert_ne!(text.find('-'), Some(4), "{text}"),
+                    }
+                }
+            }
+        }
+    }
 
     #[test]
     fn reads_what_devices_write() {

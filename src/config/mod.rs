@@ -109,8 +109,12 @@ pub enum CommitMode {
 pub struct Commit {
     /// What a commit waits for.
     pub mode: CommitMode,
-    /// The longest time between two commits.
+    /// The longest that a derived row, or input that nobody would send again, waits for its commit.
     pub interval: Duration,
+    /// The longest that input waits of which nothing was derived, and which the broker would send again.
+    pub quiet_interval: Duration,
+    /// Bytes a day: beyond it rows wait for the quiet interval, too.
+    pub flash_budget_bytes: Option<u64>,
 }
 
 /// Bounds of memory.
@@ -122,6 +126,8 @@ pub struct Limits {
     pub qos0_queue_bytes: u64,
     /// A payload that is decoded.
     pub max_payload_bytes: u64,
+    /// The memory of the process at which it takes no more input; half of the machine's if not said.
+    pub memory_bytes: Option<u64>,
 }
 
 /// What happens when the outbox is full.
@@ -228,7 +234,7 @@ impl Config {
                 outbox,
                 dead_letters: root.section(reader, "dead_letters", |r, s| DeadLetters {
                     limit_bytes: s.size(r, "limit", (KIB, TIB), 16 * MIB),
-                    max_count: s.integer(r, "max_count", (1, 1 << 40), 100_000) as usize,
+                    max_count: count(s.integer(r, "max_count", (1, 1 << 40), 100_000)),
                 }),
                 pipelines: root.section(reader, "pipelines", pipelines),
                 log: root.section(reader, "log", log),
@@ -331,7 +337,7 @@ fn connection(
         ca_file,
         client_certificate,
         keep_alive: s.duration(r, "keep_alive", (5 * SECOND, 65_535 * SECOND), 30 * SECOND),
-        receive_maximum: s.integer(r, "receive_maximum", (1, 65_535), 100) as u16,
+        receive_maximum: s.integer(r, "receive_maximum", (1, 65_535), 500) as u16,
         max_packet_size_bytes: s.size(r, "max_packet_size", (KIB, 256 * MIB - 1), MIB) as u32,
         session_expiry: s.duration(
             r,
@@ -429,18 +435,45 @@ fn commit(r: &mut Reader<'_>, s: &mut Section<'_>) -> Commit {
         ("exactly-once", CommitMode::ExactlyOnce),
         ("periodic", CommitMode::Periodic),
     ];
+    let interval = s.duration(r, "interval", (SECOND / 100, 3_600 * SECOND), SECOND);
+    let quiet = (SECOND / 100, 3_600 * SECOND);
+    let quiet_interval = s.duration(r, "quiet_interval", quiet, interval.max(30 * SECOND));
+    if quiet_interval < interval {
+        s.report(
+            r,
+            "quiet_interval",
+            "quiet_interval is shorter than interval: input of which nothing was derived waits at least as long as rows",
+            "write a longer quiet_interval, or a shorter interval",
+        );
+    }
     Commit {
         mode: s.choice(r, "mode", &MODES, CommitMode::ExactlyOnce),
-        interval: s.duration(r, "interval", (SECOND / 100, 3_600 * SECOND), SECOND),
+        interval,
+        quiet_interval,
+        flash_budget_bytes: {
+            let said = s.has("flash_budget");
+            let bytes = s.size(r, "flash_budget", (MIB, TIB), MIB);
+            said.then_some(bytes)
+        },
     }
 }
 
 fn limits(r: &mut Reader<'_>, s: &mut Section<'_>) -> Limits {
     Limits {
-        max_keys: s.integer(r, "max_keys", (1, 1 << 32), 100_000) as usize,
+        max_keys: count(s.integer(r, "max_keys", (1, 1 << 32), 100_000)),
         qos0_queue_bytes: s.size(r, "qos0_queue", (KIB, 4 * GIB), 4 * MIB),
         max_payload_bytes: s.size(r, "max_payload", (KIB, 256 * MIB), MIB),
+        memory_bytes: {
+            let said = s.has("memory");
+            let bytes = s.size(r, "memory", (8 * MIB, TIB), 8 * MIB);
+            said.then_some(bytes)
+        },
     }
+}
+
+/// As many as this machine can count: a 32-bit one has no more than fit there.
+fn count(number: i64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 fn outbox(r: &mut Reader<'_>, s: &mut Section<'_>, defaults: Outbox) -> Outbox {

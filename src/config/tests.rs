@@ -17,7 +17,9 @@ fn an_empty_file_is_a_configuration() {
         config.commit,
         Commit {
             mode: CommitMode::ExactlyOnce,
-            interval: SECOND
+            interval: SECOND,
+            quiet_interval: 30 * SECOND,
+            flash_budget_bytes: None,
         }
     );
     assert_eq!(config.limits.max_keys, 100_000);
@@ -47,6 +49,8 @@ fn everything_can_be_said() {
         [commit]
         mode = "periodic"
         interval = "250 ms"
+        quiet_interval = "1 min"
+        flash_budget = "200 MB"
         [state]
         dir = "/var/lib/headwater"
         cache_size = "4MiB"
@@ -79,6 +83,8 @@ fn everything_can_be_said() {
     assert_eq!(cloud.outbox.max_age, Some(Duration::from_secs(7 * 86_400)));
     assert_eq!(cloud.place.to_string(), "headwater.toml:5:22");
     assert_eq!(config.commit.interval, Duration::from_millis(250));
+    assert_eq!(config.commit.quiet_interval, 60 * SECOND);
+    assert_eq!(config.commit.flash_budget_bytes, Some(200_000_000));
 }
 
 #[test]
@@ -117,6 +123,11 @@ limit = "64"
 #[test]
 fn what_does_not_fit_together_is_refused() {
     for (text, error) in [
+        (
+            "[commit]\ninterval = \"1 min\"\nquiet_interval = \"30s\"",
+            "headwater.toml:3:1: quiet_interval is shorter than interval: input of which nothing was derived waits at \
+             least as long as rows (write a longer quiet_interval, or a shorter interval)",
+        ),
         (
             "[connections]\nurl = \"mqtt://x\"",
             "headwater.toml:2:1: url in [connections] is not a section (give it a name: [connections.default])",

@@ -18,8 +18,8 @@ use crate::types::{EventTime, Fingerprint, Timeline};
 
 const STATE_VERSION: u8 = 1;
 const META_VERSION: u8 = 1;
-/// Pieces of a snapshot.
-const PIECE_BYTES: usize = 32 * 1024;
+/// Pieces of a snapshot, with what the last key adds: redb gives each a power of two of pages.
+const PIECE_BYTES: usize = 30 * 1024;
 
 /// Everything one epoch changed, to be committed in one transaction.
 #[derive(Clone, Debug, Default)]
@@ -130,6 +130,8 @@ impl Engine {
         } else {
             self.seal_delta()
         };
+        // One large epoch must not cost its memory for ever.
+        self.scratch.shrink(PIECE_BYTES);
         let now_micros = self.wall_floor.as_micros();
         let (mut append, mut remove) = (Vec::new(), Vec::new());
         for outbox in &mut self.output.outboxes {

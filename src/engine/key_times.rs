@@ -25,6 +25,8 @@ pub(super) struct KeyTimes {
     checks: BinaryHeap<Reverse<(u64, u32)>>,
     /// How many lines are not idle.
     active: usize,
+    /// How many are idle and have not been heard since the start of this process.
+    unheard: usize,
     greatest: EventTime,
     moved: BTreeSet<Timeline>,
     /// Whether the lines were read from the store and not looked at yet.
@@ -40,6 +42,8 @@ struct KeyTime {
     idle: bool,
     /// Whether it is known from other tables alone: its first row is waited for.
     expected: bool,
+    /// Whether a row has come since the start of this process, or it was not known before.
+    heard: bool,
     /// The entry in the queue that counts.
     check: Option<u64>,
 }
@@ -64,6 +68,7 @@ impl KeyTimes {
             lines: Vec::new(),
             checks: BinaryHeap::new(),
             active: 0,
+            unheard: 0,
             greatest: EventTime::MIN,
             moved: BTreeSet::new(),
             restored: false,
@@ -84,9 +89,12 @@ impl KeyTimes {
             then: EventTime::MIN,
             idle: true,
             expected: false,
+            heard: true,
             check: None,
         };
         let known = entry(&mut self.lines, line).get_or_insert(fresh);
+        self.unheard -= usize::from(known.idle && !known.heard);
+        known.heard = true;
         let woken = known.idle || known.expected;
         (known.idle, known.expected) = (false, false);
         self.active += usize::from(woken);
@@ -106,6 +114,7 @@ impl KeyTimes {
             then: EventTime::MIN,
             idle: false,
             expected: true,
+            heard: true,
             check: None,
         });
         self.check(line, self.idle_timeout, steady_micros);
@@ -178,6 +187,7 @@ impl KeyTimes {
             let fell_idle = !std::mem::replace(&mut known.idle, true);
             let expected = std::mem::take(&mut known.expected);
             self.active -= usize::from(fell_idle && !expected);
+            self.unheard += usize::from(fell_idle && !known.heard);
             let may_reach = if then > EventTime::MIN {
                 then.plus(silent)
             } else {
@@ -194,12 +204,51 @@ impl KeyTimes {
         None
     }
 
+    /// Has all silent lines looked at again: something may be due on them that was not before.
+    pub(super) fn look_again(&mut self, steady_micros: u64) {
+        for at in 0..self.lines.len() {
+            if self.lines[at].is_some_and(|known| known.idle) {
+                self.check(Timeline(at as u32), Some(Timespan::ZERO), steady_micros);
+            }
+        }
+    }
+
+    /// What time it is by now on a line that is silent: `unheard` if nothing has come since the start of this process.
+    pub(super) fn present(
+        &self,
+        line: Timeline,
+        unheard: Option<EventTime>,
+        steady_micros: u64,
+    ) -> Option<EventTime> {
+        let known = self.lines.get(line.0 as usize).copied().flatten();
+        let known = known.filter(|known| known.idle && known.then > EventTime::MIN)?;
+        let silent = Timespan::from_micros(steady_micros.saturating_sub(known.since) as i64);
+        let since_last = Some(known.then.plus(silent));
+        unheard.filter(|_| !known.heard).or(since_last)
+    }
+
+    /// Whether some line is idle and has been silent since the start of this process.
+    pub(super) const fn any_unheard(&self) -> bool {
+        self.unheard > 0
+    }
+
+    /// Whether all lines that are known are.
+    pub(super) fn all_unheard(&self) -> bool {
+        let mut known = self.lines.iter().flatten();
+        self.unheard > 0 && known.all(|known| known.idle && !known.heard)
+    }
+
     /// Has a silent line looked at again when it may have reached `timer`.
     pub(super) fn wait(&mut self, silent: &Silent, timer: EventTime) {
         if silent.then > EventTime::MIN && timer < EventTime::MAX {
             let after = timer.since(silent.then);
             self.check(silent.line, Some(after), silent.since);
         }
+    }
+
+    /// Whether no key has said anything of time.
+    pub(super) fn is_unseen(&self) -> bool {
+        self.greatest == EventTime::MIN
     }
 
     /// If all keys are silent: the time that the source as a whole may have reached.
@@ -272,6 +321,9 @@ impl KeyTimes {
             let watermark = from.time()?;
             self.wakes(line);
             self.advance(line, watermark);
+            if let Some(known) = entry(&mut self.lines, line) {
+                known.heard = false;
+            }
         }
         self.moved.clear();
         self.restored = true;

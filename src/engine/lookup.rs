@@ -17,9 +17,12 @@ impl Engine {
                 "it has {found} rows, and limits.max_keys allows {most}"
             ));
         }
-        self.graph
-            .load(&plan, id, &rows)
-            .map_err(|error| error.to_string())?;
+        let rows_before = self.output.counters.rows_out;
+        let mut exit = self.output.during(&plan, None, 0);
+        let loaded = self.graph.load(&plan, id, &rows, &mut exit);
+        loaded.map_err(|error| error.to_string())?;
+        // A key that is expected now, or no longer: what is not told yet is found again after a crash.
+        self.changed |= self.output.counters.rows_out > rows_before;
         Ok(found)
     }
 }

@@ -9,6 +9,8 @@
 //! Not here: when to acknowledge (the runtime does after its commit), how bytes get onto the disk (`store`).
 
 mod checkpoint;
+mod discovery;
+mod flash;
 mod graph;
 mod key_times;
 mod ledger;
@@ -17,11 +19,14 @@ mod meeting;
 mod outbox;
 mod output;
 mod pacing;
+mod predicates;
 mod routing;
+mod silence;
 mod source;
 mod timelines;
 
 pub use checkpoint::{RestoreError, SealedEpoch, StateChange, Stored};
+pub use flash::{COMMIT_BYTES, Flash};
 pub use ledger::{Ledger, Verdict, publish_hash};
 pub use outbox::{Chunk, Outbox, OutboxLimits, OutboxRow, Policy, decode_rows};
 pub use output::{Counters, DeadLetter, LocalRow};
@@ -35,6 +40,7 @@ use compact_str::CompactString;
 use self::graph::Graph;
 use self::meeting::Step;
 use self::output::Output;
+use self::silence::Silence;
 use self::source::Source;
 use self::timelines::Timelines;
 use crate::codec::Message;
@@ -50,6 +56,13 @@ pub struct Clock {
     pub wall: EventTime,
     /// Microseconds on a clock that never jumps.
     pub steady_micros: u64,
+}
+
+impl Clock {
+    /// Whether a wall clock that says so has not been set since power came back (a Raspberry Pi has no battery).
+    pub const fn is_unset(wall: EventTime) -> bool {
+        wall.as_micros() < 1_735_689_600_000_000
+    }
 }
 
 /// A broker connection, as far as the engine is concerned.
@@ -109,6 +122,7 @@ pub struct Engine {
     graph: Graph,
     sources: Vec<Source>,
     timelines: Timelines,
+    silence: Silence,
     output: Output,
     ledgers: Vec<Ledger>,
     names: Vec<CompactString>,
@@ -134,13 +148,14 @@ impl Engine {
             let reads = |node: &plan::Node| node.operator == plan::Operator::Source(SourceId(id));
             // A source that no query reads has no node; its messages are decoded for nothing and go nowhere.
             let node = plan.nodes.iter().position(reads).unwrap_or(usize::MAX);
-            Source::new(source, node)
+            Source::new(source, node, plan.waits_for_unheard(SourceId(id)))
         });
         Self {
             graph: Graph::new(&plan, options.max_keys),
             sources: sources.collect(),
             timelines: Timelines::new(options.max_keys),
-            output: Output::new(&plan, &options.connections),
+            silence: Silence::new(&plan),
+            output: Output::new(&plan, &options.connections, options.max_keys),
             ledgers: options
                 .connections
                 .iter()
@@ -182,6 +197,11 @@ impl Engine {
     /// The epoch sealed last.
     pub const fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// What time it is: by the wall clock, unless it has been put back behind the last committed time.
+    pub fn now(&self, clock: Clock) -> EventTime {
+        self.wall_floor.max(clock.wall)
     }
 
     /// A connection is up. Returns whether a session that existed is gone, and with it what the broker held for us.
@@ -271,13 +291,12 @@ impl Engine {
     /// Takes a message for one source: from a recording or the dead letters.
     pub fn deliver_to(&mut self, id: SourceId, message: &Message<'_>, clock: Clock) {
         self.changed = true;
-        self.wall_floor = self.wall_floor.max(clock.wall);
-        self.graph.context.now = self.wall_floor;
-        self.output.now_micros = self.wall_floor.as_micros();
+        self.set_clock(clock);
+        self.before_message(id.0, clock.steady_micros);
         let source = &mut self.sources[id.0];
-        let context = self.graph.context;
+        let mut rows = source.buffers();
         let size = message.payload.len();
-        let rows = if size > self.max_payload_bytes {
+        let found = if size > self.max_payload_bytes {
             let limit = self.max_payload_bytes;
             let detail =
                 format!("the payload has {size} bytes, more than limits.max_payload = {limit}");
@@ -286,21 +305,23 @@ impl Engine {
                 detail,
             })
         } else {
-            source.rows(message, &context)
+            source.rows(message, &self.graph.context, &mut rows)
         };
-        let rows = match rows {
-            Ok(rows) => rows,
+        let count = match found {
+            Ok(count) => count,
             Err(discard) => {
+                source.give_back(rows);
                 let stream = self.plan.sources[id.0].name.clone();
                 self.output.reject(stream, message, discard);
                 return;
             }
         };
         let dead_before = self.output.dead.len();
-        for row in &rows {
+        for row in &rows[..count] {
             self.accept(id.0, row, message, dead_before, clock);
         }
         self.sources[id.0].give_back(rows);
+        self.after_message(id.0, clock.steady_micros);
     }
 
     fn accept(
@@ -348,22 +369,20 @@ impl Engine {
             line,
             watermark: step.from,
         };
-        self.graph.push(node, 0, row, lineage, before, &mut exit);
+        self.graph.forward(node, row, lineage, before, &mut exit);
         if step.to > step.from {
             exit.message = None;
-            self.graph.advance(node, 0, step, &mut exit);
+            self.graph.lead(node, step, &mut exit);
         }
     }
 
     /// Lets time pass: sources that have been silent for their idle timeout no longer hold windows open. Time that
     /// closes nothing is no change, so that an idle gateway writes nothing.
     pub fn tick(&mut self, clock: Clock) {
-        self.wall_floor = self.wall_floor.max(clock.wall);
-        self.graph.context.now = self.wall_floor;
-        self.output.now_micros = self.wall_floor.as_micros();
+        self.set_clock(clock);
         let rows_before = self.output.counters.rows_out;
         for id in 0..self.sources.len() {
-            let tick = self.sources[id].tick(clock.steady_micros);
+            let tick = self.sources[id].tick(clock.steady_micros, self.wall_floor);
             if tick.fell_idle {
                 self.set_idle(id, Timeline::SHARED, true);
             }
@@ -372,6 +391,7 @@ impl Engine {
             }
             self.tick_keys(id, clock.steady_micros);
         }
+        self.tick_silence(clock.steady_micros);
         self.changed |= self.output.counters.rows_out > rows_before;
     }
 
@@ -408,7 +428,7 @@ impl Engine {
                 self.advance(id, Step { line, from, to });
             }
         }
-        if let Some(reached) = self.sources[id].all_silent(steady_micros) {
+        if let Some(reached) = self.sources[id].all_silent(steady_micros, self.wall_floor) {
             let mut exit = self.output.during(&self.plan, None, 0);
             self.graph.pass(node, reached, &mut exit);
         }
@@ -416,7 +436,8 @@ impl Engine {
 
     /// When `tick` has something to do, on the clock that never jumps.
     pub fn next_tick(&self) -> Option<u64> {
-        self.sources.iter().filter_map(Source::tick_at).min()
+        let sources = self.sources.iter().filter_map(Source::tick_at);
+        sources.chain(self.silence_at()).min()
     }
 
     /// The input has ended, as a recording does: every window closes.
@@ -570,6 +591,11 @@ impl Engine {
             .operators()
             .map(|(_, operator)| operator.keys())
             .sum()
+    }
+
+    /// The latest that the wall clock has ever said: time does not go back behind it.
+    pub const fn wall_floor(&self) -> EventTime {
+        self.wall_floor
     }
 
     /// The least watermark of the sources that have one.

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use compact_str::CompactString;
 
+use super::discovery::{Announced, Announcement, announcement};
 use super::graph::Exit;
 use super::{ConnectionOptions, Outbox, OutboxRow};
-use crate::codec::{Message, TimestampFormat, encode_csv, encode_json, encode_text};
+use crate::codec::{CsvFormat, JsonEncoder, Message, TimestampFormat, encode_csv, encode_text};
 use crate::ops::Discard;
 use crate::plan::{Format, NodeId, Plan, Sink, SinkConnector, SinkId, TopicPart};
 use crate::types::{EventTime, Fingerprint, Lineage, Value};
@@ -62,7 +63,8 @@ pub struct Counters {
     /// Everything discarded, by table or query or connection, and by reason.
     pub discards: BTreeMap<(CompactString, &'static str), u64>,
     /// What people should see though nothing was lost, by query and kind: late rows that went to a table
-    /// (`late_to_table`) or revised a window (`late_update`).
+    /// (`late_to_table`) or revised a window (`late_update`), topics beyond `limits.max_keys` of which Home Assistant is not
+    /// told (`discovery_limit`, once for each table).
     pub notes: BTreeMap<(CompactString, &'static str), u64>,
 }
 
@@ -79,6 +81,11 @@ pub(super) struct Output {
     /// Bytes of `local` and `dead`.
     pub(super) waiting_bytes: u64,
     targets: Vec<Target>,
+    /// For each sink what writes its rows.
+    encoders: Vec<Encoding>,
+    /// For each sink the topics that Home Assistant was told of, at most as many as there may be keys.
+    announced: Vec<Announced>,
+    max_topics: usize,
     text: String,
 }
 
@@ -88,7 +95,7 @@ enum Target {
 }
 
 impl Output {
-    pub(super) fn new(plan: &Plan, connections: &[ConnectionOptions]) -> Self {
+    pub(super) fn new(plan: &Plan, connections: &[ConnectionOptions], max_keys: usize) -> Self {
         let target = |sink: &Sink| match &sink.connector {
             SinkConnector::Mqtt { connection, .. } => {
                 let at = connections
@@ -112,6 +119,9 @@ impl Output {
             now_micros: 0,
             waiting_bytes: 0,
             targets: plan.sinks.iter().map(target).collect(),
+            encoders: plan.sinks.iter().map(Encoding::of).collect(),
+            announced: plan.sinks.iter().map(|_| Announced::default()).collect(),
+            max_topics: max_keys,
             text: String::new(),
         }
     }
@@ -215,7 +225,21 @@ impl Exit for DuringMessage<'_> {
         let event = lineage.child(sink.fingerprint, 0);
         let output = &mut *self.output;
         output.counters.rows_out += 1;
-        encode(sink, row, event, &mut output.text);
+        output.text.clear();
+        match &mut output.encoders[id.0] {
+            Encoding::Json(encoder) => encoder.encode(row, event, &mut output.text),
+            Encoding::Csv(options) => encode_csv(row, &sink.schema, options, &mut output.text),
+            Encoding::Text => {
+                if let (Some(value), Some(column)) = (row.first(), sink.schema.columns.first()) {
+                    encode_text(
+                        value,
+                        &column.ty,
+                        &TimestampFormat::Iso8601,
+                        &mut output.text,
+                    );
+                }
+            }
+        }
         match output.targets[id.0] {
             Target::Local { file } => {
                 if file {
@@ -230,13 +254,30 @@ impl Exit for DuringMessage<'_> {
             }
             Target::Outbox(connection) => {
                 let SinkConnector::Mqtt {
-                    topic, qos, retain, ..
+                    topic,
+                    qos,
+                    retain,
+                    discovery,
+                    ..
                 } = &sink.connector
                 else {
                     return;
                 };
                 match render_topic(topic, row, sink) {
                     Ok(topic) => {
+                        if let Some(discovery) = discovery {
+                            match output.announced[id.0].note(&topic, output.max_topics) {
+                                Announcement::Due => output.outboxes[connection].append(
+                                    &announcement(discovery, sink, &topic, *qos),
+                                    output.now_micros,
+                                ),
+                                Announcement::Refused => {
+                                    let note = (sink.name.clone(), "discovery_limit");
+                                    *output.counters.notes.entry(note).or_default() += 1;
+                                }
+                                Announcement::Known => {}
+                            }
+                        }
                         let payload = output.text.clone().into_bytes();
                         let row = OutboxRow {
                             topic,
@@ -284,22 +325,22 @@ impl Exit for DuringMessage<'_> {
     }
 }
 
-fn encode(sink: &Sink, row: &[Value], id: Lineage, out: &mut String) {
-    out.clear();
-    match &sink.format {
-        Format::Json(options) => {
-            let id = options
-                .id_field
-                .as_deref()
-                .map(|field| (field, id.to_string()));
-            let id = id.as_ref().map(|(field, id)| (*field, id.as_str()));
-            encode_json(row, &sink.schema, &options.timestamp, id, out);
-        }
-        Format::Csv(options) => encode_csv(row, &sink.schema, options, out),
-        Format::Text => {
-            if let (Some(value), Some(column)) = (row.first(), sink.schema.columns.first()) {
-                encode_text(value, &column.ty, &TimestampFormat::Iso8601, out);
+/// What writes the rows of a sink.
+pub(super) enum Encoding {
+    Json(JsonEncoder),
+    Csv(CsvFormat),
+    Text,
+}
+
+impl Encoding {
+    fn of(sink: &Sink) -> Self {
+        match &sink.format {
+            Format::Json(options) => {
+                let id_field = options.id_field.as_deref();
+                Self::Json(JsonEncoder::new(&sink.schema, &options.timestamp, id_field))
             }
+            Format::Csv(options) => Self::Csv(options.clone()),
+            Format::Text => Self::Text,
         }
     }
 }

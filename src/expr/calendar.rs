@@ -164,7 +164,7 @@ impl Fields {
 }
 
 /// The point, unless it lies outside of the years 0001 to 9999.
-pub(super) fn checked_timestamp(micros: i64) -> Result<i64, EvalError> {
+pub(crate) fn checked_timestamp(micros: i64) -> Result<i64, EvalError> {
     if (LEAST_MICROS..=GREATEST_MICROS).contains(&micros) {
         Ok(micros)
     } else {

@@ -11,11 +11,23 @@ use super::Comparison;
 
 impl Comparison {
     /// Whether `left op right` holds; `None` for SQL's unknown.
+    #[inline]
     pub fn holds(self, left: &Value, right: &Value) -> Option<bool> {
-        if left.is_null() || right.is_null() {
-            return None;
+        match (left, right) {
+            // What most conditions on readings compare.
+            (Value::Double(left), Value::Double(right)) => {
+                Some(self.meets(left.partial_cmp(right)))
+            }
+            (Value::Int(left), Value::Int(right)) => Some(self.meets(Some(left.cmp(right)))),
+            (Value::Null, _) | (_, Value::Null) => None,
+            _ => Some(self.meets(order(left, right))),
         }
-        Some(match order(left, right) {
+    }
+
+    /// Whether it holds for operands that stand like this to each other; `None` where there is no order.
+    #[inline]
+    fn meets(self, order: Option<Ordering>) -> bool {
+        match order {
             Some(order) => match self {
                 Self::Eq => order.is_eq(),
                 Self::NotEq => order.is_ne(),
@@ -25,7 +37,7 @@ impl Comparison {
                 Self::GtEq => order.is_ge(),
             },
             None => self == Self::NotEq,
-        })
+        }
     }
 
     /// The sign as SQL writes it.

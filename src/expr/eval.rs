@@ -21,7 +21,10 @@ type Values<'a> = SmallVec<[Cow<'a, Value>; 4]>;
 impl Expr {
     /// The value for `row`.
     pub fn eval(&self, row: &[Value], context: &Context) -> Result<Value, EvalError> {
-        Ok(self.eval_ref(row, context)?.into_owned())
+        match self.held(row) {
+            Some(value) => Ok(value.clone()),
+            None => Ok(self.eval_ref(row, context)?.into_owned()),
+        }
     }
 
     /// Whether a BOOLEAN expression is true for `row`; NULL is not.
@@ -36,7 +39,21 @@ impl Expr {
                 }
                 Ok(true)
             }
+            Self::Compare { op, left, right } => match (left.held(row), right.held(row)) {
+                (Some(left), Some(right)) => Ok(op.holds(left, right) == Some(true)),
+                _ => Ok(self.truth(row, context)? == Some(true)),
+            },
             _ => Ok(self.truth(row, context)? == Some(true)),
+        }
+    }
+
+    /// The value for `row`, if the row or this expression itself holds it.
+    #[inline]
+    pub fn held<'a>(&'a self, row: &'a [Value]) -> Option<&'a Value> {
+        match self {
+            Self::Column(index) => Some(&row[*index]),
+            Self::Literal(value) => Some(value),
+            _ => None,
         }
     }
 
@@ -133,6 +150,9 @@ impl Expr {
             Self::IsNull(expr) => Some(expr.eval_ref(row, context)?.is_null()),
             Self::IsBool { expr, value } => Some(expr.truth(row, context)? == Some(*value)),
             Self::Compare { op, left, right } => {
+                if let (Some(left), Some(right)) = (left.held(row), right.held(row)) {
+                    return Ok(op.holds(left, right));
+                }
                 let (left, right) = (left.eval_ref(row, context)?, right.eval_ref(row, context)?);
                 op.holds(&left, &right)
             }

@@ -9,7 +9,9 @@ pub struct LikePattern {
     pattern: String,
     /// The escape character, if one was given.
     escape: Option<char>,
-    /// What it means.
+    /// What it means, as far as it is text alone,
+    prefix: String,
+    /// and what follows.
     tokens: Box<[Token]>,
 }
 
@@ -44,9 +46,16 @@ impl LikePattern {
             });
         }
         tokens.dedup_by(|a, b| *a == Token::Any && *b == Token::Any);
+        let text = tokens.iter().map_while(|token| match token {
+            Token::Char(c) => Some(*c),
+            Token::One | Token::Any => None,
+        });
+        let prefix: String = text.collect();
+        tokens.drain(..prefix.chars().count());
         Ok(Self {
             pattern: pattern.to_owned(),
             escape,
+            prefix,
             tokens: tokens.into(),
         })
     }
@@ -56,9 +65,17 @@ impl LikePattern {
         (&self.pattern, self.escape)
     }
 
+    /// What every text that matches begins with.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// Whether the whole text matches. Greedy with one point to go back to, so time is at most the product of the
     /// lengths.
     pub fn matches(&self, text: &str) -> bool {
+        let Some(text) = text.strip_prefix(self.prefix.as_str()) else {
+            return false;
+        };
         let tokens = &self.tokens;
         let (mut at, mut rest) = (0, text.chars());
         let mut back: Option<(usize, std::str::Chars<'_>)> = None;

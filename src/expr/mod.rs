@@ -33,6 +33,7 @@ use crate::types::{EventTime, Type, Value};
 
 pub use build::Typed;
 pub use calendar::Unit;
+pub(crate) use calendar::checked_timestamp;
 pub use compare::total_order;
 use function::Prepared;
 pub use function::{Function, call, function_names, resolve};

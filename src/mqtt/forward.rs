@@ -127,6 +127,11 @@ impl Forward {
         })
     }
 
+    /// Whether its task has ended although nobody stopped it.
+    pub fn has_ended(&self) -> bool {
+        self.task.is_finished()
+    }
+
     /// How many rows it would take now.
     pub fn room(&self) -> usize {
         self.rows.capacity()

@@ -14,10 +14,12 @@
 
 mod connect;
 mod forward;
+mod probe;
 mod source;
 
 pub use connect::{Credentials, Endpoint, Tls, TlsError};
 pub use forward::{Forward, ForwardEvent, ForwardOptions, ForwardRow};
+pub use probe::{Greeting, Probe};
 pub use source::{
     Inbox, Received, SourceConnection, SourceEvent, SourceLink, SourceOptions, Subscription,
 };

@@ -231,6 +231,9 @@ impl Inbox {
 /// How often a connection that ended for want of room looks whether there is some.
 const ROOM_INTERVAL: Duration = Duration::from_millis(100);
 
+/// An attempt to connect, name lookup and wait before it included, takes no longer.
+const LONGEST_ATTEMPT: Duration = Duration::from_secs(60);
+
 /// A subscribing connection and the task that runs it.
 #[derive(Debug)]
 pub struct SourceConnection {
@@ -238,6 +241,8 @@ pub struct SourceConnection {
     stopping: Arc<AtomicBool>,
     drops: Arc<Vec<AtomicU64>>,
     names: Vec<String>,
+    turns: Arc<AtomicU64>,
+    longest_turn: Duration,
 }
 
 impl SourceConnection {
@@ -250,8 +255,12 @@ impl SourceConnection {
             .collect();
         let drops = Arc::new(names.iter().map(|_| AtomicU64::new(0)).collect::<Vec<_>>());
         let stopping = Arc::new(AtomicBool::new(false));
+        let turns = Arc::new(AtomicU64::new(0));
+        // A silent connection moves at the latest when it is pinged, and again when the answer is missed.
+        let longest_turn = 2 * options.endpoint.keep_alive + LONGEST_ATTEMPT;
         let connection = Connection {
             options: Arc::new(options),
+            turns: turns.clone(),
             inbox,
             stopping: stopping.clone(),
             drops: drops.clone(),
@@ -263,7 +272,19 @@ impl SourceConnection {
             stopping,
             drops,
             names,
+            turns,
+            longest_turn,
         }
+    }
+
+    /// Grows whenever the connection's task has done something; for a task that has ended it is `None`.
+    pub fn turns(&self) -> Option<u64> {
+        (!self.task.is_finished()).then(|| self.turns.load(Ordering::Relaxed))
+    }
+
+    /// For how long a task may do nothing, with the broker away or silent.
+    pub const fn longest_turn(&self) -> Duration {
+        self.longest_turn
     }
 
     /// QoS 0 messages dropped since the last call for want of room, by source.
@@ -299,6 +320,7 @@ struct Connection {
     inbox: Arc<Inbox>,
     stopping: Arc<AtomicBool>,
     drops: Arc<Vec<AtomicU64>>,
+    turns: Arc<AtomicU64>,
     attempt: u64,
     /// Whether a message came on the connection that ended last.
     received: AtomicBool,
@@ -335,6 +357,7 @@ impl Connection {
             // Connecting now would bring the same messages again. The broker holds them.
             while self.inbox.is_filled(2) && !self.stopping.load(Ordering::Relaxed) {
                 tokio::time::sleep(ROOM_INTERVAL).await;
+                self.turns.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
@@ -362,7 +385,9 @@ impl Connection {
     async fn poll(&self, client: &AsyncClient, event_loop: &mut EventLoop) -> (String, bool) {
         let mut connected = false;
         loop {
-            match event_loop.poll().await {
+            let event = event_loop.poll().await;
+            self.turns.fetch_add(1, Ordering::Relaxed);
+            match event {
                 Ok(Event::Incoming(Packet::Publish(publish))) => {
                     if let Err(reason) = self.take(publish) {
                         return (reason, connected);

@@ -1,14 +1,14 @@
 //! State per key: find it by the key's bytes, remember which keys an epoch changed, write and read them.
 //!
-//! Invariants: a slot number stands for its key until the slot is empty and sealed; a key whose state becomes
-//! empty is written once more, as a deletion. Bound: `max_keys`; a new key beyond it is refused (the row that
+//! Invariants: a slot number stands for its key until the slot is empty and sealed; a key that has been written and whose
+//! state becomes empty is written once more, as a deletion. Bound: `max_keys`; a new key beyond it is refused (the row that
 //! brought it is discarded and counted), so that the keys that are known keep working.
 
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::expr::Expr;
-use crate::state::{Decoder, Encoder, StateError, decode_key};
+use crate::expr::{Context, EvalError, Expr};
+use crate::state::{Decoder, Encoder, StateError, decode_key, push_key};
 use crate::types::Value;
 
 /// What is kept for one key.
@@ -41,6 +41,8 @@ struct Slot<S> {
     key: Box<[u8]>,
     state: S,
     dirty: bool,
+    /// Whether it has been written with state, and not as a deletion since.
+    written: bool,
 }
 
 impl<S: KeyState + Default> Keyed<S> {
@@ -97,6 +99,7 @@ impl<S: KeyState + Default> Keyed<S> {
             key: key.into(),
             state: S::default(),
             dirty: false,
+            written: false,
         };
         let slot = if let Some(slot) = self.free.pop() {
             self.slots[slot as usize] = fresh;
@@ -121,17 +124,28 @@ impl<S: KeyState + Default> Keyed<S> {
 
     /// The state to change; it will be written at the next seal.
     pub(super) fn change(&mut self, slot: u32) -> &mut S {
+        self.change_of(slot).1
+    }
+
+    /// A key, and its state to change.
+    pub(super) fn change_of(&mut self, slot: u32) -> (&[u8], &mut S) {
         let found = &mut self.slots[slot as usize];
         if !found.dirty {
             found.dirty = true;
             self.dirty.push(slot);
         }
-        &mut found.state
+        (&found.key, &mut found.state)
     }
 
     /// What is derived from the state, to change without writing it at the next seal.
     pub(super) fn annotate(&mut self, slot: u32) -> &mut S {
         &mut self.slots[slot as usize].state
+    }
+
+    /// Puts slots into the order of their keys' bytes.
+    pub(super) fn sort(&self, slots: &mut [u32]) {
+        // Not the unstable sort: most come in that order, or in a few runs of it, which this one merges.
+        slots.sort_by(|a, b| self.key(*a).cmp(self.key(*b)));
     }
 
     /// The slots that have state.
@@ -144,14 +158,18 @@ impl<S: KeyState + Default> Keyed<S> {
         if self.dirty.is_empty() {
             return false;
         }
-        for slot in std::mem::take(&mut self.dirty) {
+        for slot in self.dirty.drain(..) {
             let found = &mut self.slots[slot as usize];
             found.dirty = false;
-            let present = write_key(found, out);
-            if present {
+            let empty = found.state.is_empty();
+            if !empty {
+                write_key(found, out);
                 found.state.encode_changes(out);
+            } else if found.written {
+                write_key(found, out);
             }
-            if found.state.is_empty() {
+            found.written = !empty;
+            if empty {
                 self.emptied -= 1;
                 let hash = xxh3_64(&found.key);
                 if let Ok(entry) = self.table.find_entry(hash, |&other| other == slot) {
@@ -173,9 +191,8 @@ impl<S: KeyState + Default> Keyed<S> {
             if found.state.is_empty() {
                 continue;
             }
-            if write_key(found, &mut piece) {
-                found.state.encode(&mut piece);
-            }
+            write_key(found, &mut piece);
+            found.state.encode(&mut piece);
             if piece.len() >= piece_bytes {
                 piece.bool(false);
                 out(piece.as_slice());
@@ -223,6 +240,7 @@ impl<S: KeyState + Default> Keyed<S> {
             // Without a bound on keys there is always a slot.
             let Some(slot) = self.slot(key) else { continue };
             if present {
+                self.slots[slot as usize].written = true;
                 decode(from, &mut self.slots[slot as usize].state)?;
             } else {
                 let hash = xxh3_64(key);
@@ -233,6 +251,7 @@ impl<S: KeyState + Default> Keyed<S> {
                     key: Box::default(),
                     state: S::default(),
                     dirty: false,
+                    written: false,
                 };
                 self.free.push(slot);
             }
@@ -241,13 +260,33 @@ impl<S: KeyState + Default> Keyed<S> {
     }
 }
 
+/// Reads the key of a row into `bytes`, which are cleared before; whether no part of it is NULL.
+pub(super) fn read_key(
+    keys: &[Expr],
+    row: &[Value],
+    context: &Context,
+    bytes: &mut Vec<u8>,
+) -> Result<bool, EvalError> {
+    bytes.clear();
+    let mut complete = true;
+    for key in keys {
+        if let Some(value) = key.held(row) {
+            complete &= !value.is_null();
+            push_key(value, bytes);
+            continue;
+        }
+        let value = key.eval_ref(row, context)?;
+        complete &= !value.is_null();
+        push_key(&value, bytes);
+    }
+    Ok(complete)
+}
+
 /// Writes a key, and whether it has state.
-fn write_key<S: KeyState>(slot: &Slot<S>, out: &mut Encoder) -> bool {
+fn write_key<S: KeyState>(slot: &Slot<S>, out: &mut Encoder) {
     out.bool(true);
     out.bytes(&slot.key);
-    let present = !slot.state.is_empty();
-    out.bool(present);
-    present
+    out.bool(!slot.state.is_empty());
 }
 
 /// A key for people, from its bytes.

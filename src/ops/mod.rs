@@ -9,6 +9,7 @@
 //! had happened; rows that fire together come in the order of their key's bytes, which a restart does not change.
 
 mod accumulator;
+mod alarm;
 mod anomaly;
 mod join;
 mod keyed;
@@ -19,6 +20,7 @@ mod unnest;
 mod window;
 
 pub use accumulator::{Accumulator, Arguments, MAX_BYTES, MAX_VALUES, RELATIVE_ERROR, Retracted};
+pub use alarm::Alarms;
 pub use anomaly::Detector;
 pub use join::{IntervalJoin, LookupJoin, TemporalJoin};
 pub use over::{Deduplicate, Over, WindowTop};
@@ -26,9 +28,9 @@ pub use pattern::Match;
 pub use unnest::unnest;
 pub use window::{Aggregation, assign_windows, window_aggregate};
 
-use crate::expr::Context;
+use crate::expr::{Context, EvalError};
 use crate::state::{Decoder, Encoder, StateError};
-use crate::types::{EventTime, Lineage, Progress, Timeline, Value};
+use crate::types::{EventTime, Lineage, Progress, Row, Timeline, Value};
 
 /// Where an operator puts what it makes.
 pub trait Emit {
@@ -44,6 +46,10 @@ pub trait Emit {
 
     /// Counts something of the query that people should see, though nothing is lost by it.
     fn count(&mut self, what: &'static str);
+
+    /// The rows that follow are on this timeline, at this watermark: for rows that no row and no watermark of a leading
+    /// input has caused.
+    fn on(&mut self, at: Progress);
 }
 
 /// A row, or part of one, that an operator could not use. Always counted by reason; kept as a dead letter.
@@ -55,10 +61,21 @@ pub struct Discard {
     pub detail: String,
 }
 
+impl Discard {
+    /// Of a row for which an expression has no value.
+    pub fn expression(error: &EvalError) -> Self {
+        Self {
+            reason: "expression_error",
+            detail: error.to_string(),
+        }
+    }
+}
+
 /// A stateful operator.
 ///
 /// Its rows may be on several timelines ([`Timeline`]); then all rows of one key are on one, and what is late or due
-/// is decided on that one alone. An operator remembers no watermark: it is told with each row.
+/// is decided on that one alone. An operator is told the watermark with each row of its leading inputs, and need not
+/// remember it.
 pub trait Operator: Send {
     /// Takes a row of input `input`, on the timeline and at the watermark `at`.
     fn process(
@@ -76,6 +93,24 @@ pub trait Operator: Send {
 
     /// The least watermark of a timeline that will make `advance` do something; `None` if none will.
     fn next_timer(&self, line: Timeline) -> Option<EventTime>;
+
+    /// Learns when the gateway was started, by its clock: after a restart, which is otherwise no event, and again when the
+    /// clock turns out to have been wrong.
+    fn started(&mut self, _start: EventTime) {}
+
+    /// Learns what time it is by now on each timeline (its number is the place) that has been silent for the idle
+    /// timeout of its table; [`EventTime::MIN`] on the others. Unlike behind a watermark, rows of before may come yet.
+    fn silent(&mut self, _present: &[EventTime], _emit: &mut dyn Emit) {}
+
+    /// Takes the rows of the table that it refers to, all of them, and again when they have changed.
+    fn load(
+        &mut self,
+        _rows: &[Row],
+        _context: &Context,
+        _emit: &mut dyn Emit,
+    ) -> Result<(), EvalError> {
+        Ok(())
+    }
 
     /// Writes what has changed since the last `seal`; false if nothing has.
     fn seal(&mut self, out: &mut Encoder) -> bool;

@@ -77,14 +77,14 @@ pub enum Method {
     FlatLine {
         /// A range below this is flat.
         tolerance: f64,
-        /// Flat for so long is suspect.
-        suspect: Timespan,
-        /// Flat for so long is bad.
-        fail: Timespan,
+        /// Flat for so long is suspect; `None` for never.
+        suspect: Option<Timespan>,
+        /// Flat for so long is bad; `None` for never.
+        fail: Option<Timespan>,
     },
     /// `ANOMALYDETECTION_SPIKEANDDIP`.
     SpikeAndDip {
-        /// Percent, from 1 to 100.
+        /// Percent, from 1 to below 100.
         confidence: f64,
         /// Which side counts.
         mode: SpikeMode,
@@ -93,7 +93,7 @@ pub enum Method {
     },
     /// `ANOMALYDETECTION_CHANGEPOINT`.
     ChangePoint {
-        /// Percent, from 1 to 100.
+        /// Percent, from 1 to below 100.
         confidence: f64,
         /// What is looked back on.
         history: History,
@@ -397,7 +397,7 @@ impl Method {
             } => {
                 put("tolerance", tolerance);
                 for (name, span) in [("suspect", suspect), ("fail", fail)] {
-                    if span.as_micros() < i64::MAX {
+                    if let Some(span) = span {
                         put(name, span);
                     }
                 }

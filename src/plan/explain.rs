@@ -180,6 +180,7 @@ impl Explainer<'_> {
                 )
             }
             Operator::Match(pattern) => pattern.title(input),
+            Operator::Alarms(alarms) => alarms.title(input),
             Operator::Union => "union".to_owned(),
             Operator::SharedTime => "wait for the slowest key".to_owned(),
             Operator::Sink(id) => sink_title(&self.plan.sinks[id.0]),
@@ -279,6 +280,11 @@ impl Explainer<'_> {
                 lines
             }
             Operator::Match(pattern) => pattern.details(input, &node.schema),
+            Operator::Alarms(alarms) => {
+                let table = alarms.expected.as_ref();
+                let table = table.map(|expected| self.plan.tables[expected.table.0].name.as_str());
+                alarms.details(input, table)
+            }
             Operator::Sink(id) => {
                 let sink = &self.plan.sinks[id.0];
                 vec![
@@ -297,7 +303,7 @@ fn keys_of(keys: &[Expr], input: &Schema) -> Vec<String> {
         .collect()
 }
 
-fn described(expr: &Expr, input: &Schema) -> String {
+pub(super) fn described(expr: &Expr, input: &Schema) -> String {
     expr.describe(&|at| name(input, at))
 }
 
@@ -451,6 +457,7 @@ fn sink_title(sink: &Sink) -> String {
             topic,
             qos,
             retain,
+            discovery,
         } => {
             let part = |part: &TopicPart| match part {
                 TopicPart::Literal(text) => text.clone(),
@@ -458,8 +465,13 @@ fn sink_title(sink: &Sink) -> String {
             };
             let topic: String = topic.iter().map(part).collect();
             format!(
-                "mqtt {connection} '{topic}' qos {qos}{}",
-                if *retain { ", retained" } else { "" }
+                "mqtt {connection} '{topic}' qos {qos}{}{}",
+                if *retain { ", retained" } else { "" },
+                if discovery.is_some() {
+                    ", shown by Home Assistant"
+                } else {
+                    ""
+                },
             )
         }
         SinkConnector::Print => "standard output".to_owned(),

@@ -9,8 +9,10 @@
 //! nothing else (not the place in the file, not comments or spelling).
 
 mod aggregate;
+mod alarm;
 mod detection;
 mod diagnostic;
+mod discovery;
 mod explain;
 mod over;
 mod pattern;
@@ -23,11 +25,13 @@ use crate::expr::Expr;
 use crate::types::{Fingerprint, Schema, Timespan, Type};
 
 pub use aggregate::{Aggregate, AggregateFunction};
+pub use alarm::{AlarmRule, Alarms, ExpectedKeys, MAX_ALARMS, MAX_SHELVED, Trigger};
 pub use detection::{
     ControlRule, CusumOptions, Detection, EwmaOptions, History, JointOptions, MAX_HISTORY,
     MAX_JOINT_COLUMNS, Method, Normal, ScoreOptions, SpikeMode,
 };
 pub use diagnostic::{Diagnostic, Place, nearest};
+pub use discovery::{Discovery, Entity};
 pub use explain::explain;
 pub use over::{Frame, MAX_FRAME_ROWS, MAX_TOP, OverCall, OverFunction, SortKey};
 pub use pattern::{
@@ -273,6 +277,8 @@ pub enum Operator {
     LookupJoin(Box<LookupJoin>),
     /// Looks for a row pattern. Output: the columns of PARTITION BY, then the measures.
     Match(Box<Match>),
+    /// Raises and clears alarms. Its second input, if it has one, brings commands and has no part in time.
+    Alarms(Box<Alarms>),
     /// Gives the rows of all inputs as they come.
     Union,
     /// Gives the rows as they come, and puts the timelines of all keys together: from here on there is one watermark,
@@ -306,6 +312,7 @@ impl Operator {
             self,
             Self::WindowAggregate { .. }
                 | Self::Match(_)
+                | Self::Alarms(_)
                 | Self::Over { .. }
                 | Self::Deduplicate { .. }
                 | Self::WindowTop { .. }
@@ -319,8 +326,15 @@ impl Operator {
         match self {
             Self::IntervalJoin(join) => join.delay(),
             Self::Match(pattern) => pattern.delay(),
+            // What a command changes, changes at the present time.
+            Self::Alarms(_) => Timespan::MILLISECOND,
             _ => Timespan::ZERO,
         }
+    }
+
+    /// Whether the watermark of an input has a part in its time.
+    pub const fn leads(&self, input: usize) -> bool {
+        !matches!(self, Self::Alarms(_)) || input == 0
     }
 }
 
@@ -471,6 +485,8 @@ pub enum SinkConnector {
         qos: u8,
         /// Whether the broker keeps the last message of each topic.
         retain: bool,
+        /// What Home Assistant is told of it, if it is told.
+        discovery: Option<Discovery>,
     },
     /// Prints a JSON line to standard output.
     Print,

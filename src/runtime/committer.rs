@@ -7,7 +7,8 @@
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::sync::mpsc as blocking;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc as blocking};
 use std::time::Duration;
 
 use compact_str::CompactString;
@@ -72,6 +73,7 @@ pub(super) enum StoreEvent {
 /// The other end of the thread.
 pub(super) struct Committer {
     jobs: blocking::Sender<Job>,
+    turns: Arc<AtomicU64>,
 }
 
 impl Committer {
@@ -81,15 +83,22 @@ impl Committer {
         events: mpsc::UnboundedSender<StoreEvent>,
     ) -> std::io::Result<Self> {
         let (jobs, queue) = blocking::channel();
+        let turns = Arc::new(AtomicU64::new(0));
         let worker = Worker {
             store,
             events,
             files: Vec::new(),
+            turns: turns.clone(),
         };
         std::thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || worker.run(&queue))?;
-        Ok(Self { jobs })
+        Ok(Self { jobs, turns })
+    }
+
+    /// Grows with each thing the thread does or tries again.
+    pub(super) fn turns(&self) -> u64 {
+        self.turns.load(Ordering::Relaxed)
     }
 
     /// Hands over a job. At most one commit is under way, a read for each connection, and what people ask for by hand;
@@ -103,11 +112,17 @@ struct Worker {
     store: Store,
     events: mpsc::UnboundedSender<StoreEvent>,
     files: Vec<(PathBuf, File)>,
+    turns: Arc<AtomicU64>,
 }
 
 impl Worker {
+    fn moves(&self) {
+        self.turns.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn run(mut self, queue: &blocking::Receiver<Job>) {
         while let Ok(job) = queue.recv() {
+            self.moves();
             let event = match job {
                 Job::Commit(commit, appends) => match self.commit(&commit, &appends) {
                     Ok(stats) => StoreEvent::Committed(stats),
@@ -172,10 +187,13 @@ impl Worker {
         commit: &EpochCommit,
         appends: &[FileAppend],
     ) -> Result<CommitStats, StoreError> {
+        #[cfg(feature = "fault-injection")]
+        super::fault::stall_if_asked("store");
         self.append_files(appends);
         let mut failures = 0;
         let mut stalled = false;
         loop {
+            self.moves();
             match self.store.commit(commit) {
                 Ok(stats) => {
                     if stalled {
@@ -238,6 +256,7 @@ impl Worker {
         for append in appends {
             let mut reported = false;
             while let Err(error) = self.append_file(append) {
+                self.moves();
                 if !reported {
                     error!(path = %append.path.display(), %error, "cannot append to the file; trying again");
                     reported = true;

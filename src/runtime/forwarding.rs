@@ -79,6 +79,11 @@ impl Forwarding {
         }
     }
 
+    /// Whether the connection's task has ended although nobody stopped it.
+    pub(super) fn has_ended(&self) -> bool {
+        self.forward.has_ended()
+    }
+
     /// Whether the broker is reachable.
     pub(super) fn is_up(&self) -> bool {
         self.attempt.is_some()

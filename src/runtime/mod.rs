@@ -9,10 +9,15 @@ pub mod commit;
 mod committer;
 mod control;
 mod driver;
+#[cfg(feature = "fault-injection")]
+mod fault;
 mod files;
 mod forwarding;
+pub mod machine;
+mod memory;
 mod offline;
 mod status;
+mod supervisor;
 mod tables;
 
 pub use clock::SystemClock;
@@ -26,9 +31,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use compact_str::ToCompactString as _;
-use tracing::{info, warn};
+use tokio::sync::mpsc;
+use tracing::{error, info, warn};
 
-use self::driver::Driver;
+use self::driver::{Driver, Ended};
+use self::supervisor::Supervisor;
 use self::tables::Tables;
 use crate::engine::{
     ConnectionOptions, Engine, EngineOptions, LEAST_FOLD_BYTES, OutboxLimits, RestoreError,
@@ -47,8 +54,12 @@ pub struct Settings {
     pub store: StoreOptions,
     /// The broker connections, all that the plan names among them.
     pub connections: Vec<ConnectionSettings>,
-    /// The longest a change waits for its commit.
+    /// How long a derived row, or input that nobody would send again, may wait for its commit.
     pub commit_interval: Duration,
+    /// How long input may wait of which nothing was derived, and which the broker would send again.
+    pub quiet_interval: Duration,
+    /// Bytes a day that commits may write before rows wait as long as that.
+    pub flash_budget_bytes: Option<u64>,
     /// `commit.mode = "periodic"`: publishes are acknowledged on receipt.
     pub acknowledge_on_receipt: bool,
     /// Keys with state, for each operator.
@@ -57,6 +68,8 @@ pub struct Settings {
     pub max_payload_bytes: usize,
     /// QoS 0 messages that wait, in bytes.
     pub qos0_limit_bytes: u64,
+    /// The memory of the process at which no more input is taken; half of the machine's if not said.
+    pub memory_limit_bytes: Option<u64>,
     /// How long a shutdown waits for the last commit.
     pub stop_patience: Duration,
 }
@@ -102,6 +115,11 @@ pub enum RunError {
         /// The cause.
         source: std::io::Error,
     },
+    /// A reload could not end what ran before.
+    #[error(
+        "the last commit before the reload is not done in time; what it holds will be delivered again"
+    )]
+    Unfinished,
     /// A file that a sink writes is not as the last commit left it.
     #[error("{}: {detail}", path.display())]
     File {
@@ -244,7 +262,7 @@ fn report(recovered: &Recovered) {
     for note in &recovered.notes {
         match note {
             RecoveryNote::BallastFreed | RecoveryNote::NoBallast { .. } => warn!("{note}"),
-            _ => tracing::error!("{note}"),
+            _ => error!("{note}"),
         }
     }
     if recovered.epoch > 0 {
@@ -256,52 +274,130 @@ fn report(recovered: &Recovered) {
     }
 }
 
-/// Runs a pipeline until `shutdown` resolves. Queries named in `reset` lose state that does not fit them any more.
-/// `ready` is called when the state is open and the connections are being made.
+/// A plan and what it needs to run on this gateway.
+#[derive(Clone, Debug)]
+pub struct Deployment {
+    /// The pipelines.
+    pub plan: Arc<Plan>,
+    /// Everything else.
+    pub settings: Settings,
+}
+
+/// What somebody wants of the running process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// To commit, take leave, and end.
+    Stop,
+    /// To go on with the configuration and the pipelines as the files say now.
+    Reload,
+}
+
+/// Runs a deployment until it is told to stop. Queries named in `reset` lose state that does not fit them any more.
+///
+/// On [`Order::Reload`] it asks `reload` for another deployment. If there is none, or if it cannot start on this state
+/// (a query has changed), the one of before goes on, and why is said in the log and to the service manager.
 pub async fn run(
-    plan: Arc<Plan>,
-    settings: Settings,
+    deployment: Deployment,
     reset: &[String],
-    shutdown: impl Future<Output = ()> + Unpin,
-    ready: impl FnOnce(),
+    mut orders: mpsc::Receiver<Order>,
+    mut reload: impl FnMut() -> Result<Deployment, String>,
 ) -> Result<(), RunError> {
-    if settings.acknowledge_on_receipt {
-        warn!(
-            interval = ?settings.commit_interval,
-            "commit.mode = periodic: messages are acknowledged on receipt; a crash or a power cut loses what came since \
-             the last commit, at most one interval"
+    let clock = SystemClock::start();
+    let mut supervisor = Supervisor::new();
+    let mut current = deployment;
+    let mut running = Running::start(&current, reset, clock)?;
+    loop {
+        info!(
+            state = %current.settings.state_dir.display(),
+            version = env!("CARGO_PKG_VERSION"),
+            "running"
         );
+        let ended = running
+            .driver
+            .run(&mut orders, &mut supervisor, &mut reload)
+            .await;
+        running.control.abort();
+        // The socket is removed so that a client is told at once that nobody listens.
+        let _ = std::fs::remove_file(socket_path(&current.settings.state_dir));
+        let next = match ended? {
+            Ended::Stopped => return Ok(()),
+            Ended::Reload(next) => next,
+        };
+        running = match Running::start(&next, &[], clock) {
+            Ok(running) => {
+                supervisor.note(None);
+                current = *next;
+                running
+            }
+            Err(refused) => {
+                let mut why = refused.to_string();
+                let mut cause = std::error::Error::source(&refused);
+                while let Some(error) = cause {
+                    why = format!("{why}: {error}");
+                    cause = error.source();
+                }
+                error!("reload refused, the pipelines of before go on: {why}");
+                supervisor.note(Some(format!("reload refused: {why}")));
+                Running::start(&current, &[], clock)?
+            }
+        };
     }
-    let (mut engine, mut store) = restore(plan, &settings, reset)?;
-    if files::settle(&engine)? {
-        let sealed = engine.seal(SystemClock::start().now());
-        store.commit(&commit::epoch_commit(
-            &settings.engine_options(),
-            sealed,
-            Vec::new(),
-        ))?;
-        engine.committed();
+}
+
+/// A deployment at work.
+struct Running {
+    driver: Driver,
+    control: tokio::task::JoinHandle<()>,
+}
+
+impl Running {
+    /// Opens the state and begins to connect. What can fail for a reason in the deployment comes before the first
+    /// commit, so that another deployment can still go on from the state as it was.
+    fn start(
+        deployment: &Deployment,
+        reset: &[String],
+        clock: SystemClock,
+    ) -> Result<Self, RunError> {
+        let Deployment { plan, settings } = deployment;
+        if settings.acknowledge_on_receipt {
+            warn!(
+                interval = ?settings.commit_interval,
+                "commit.mode = periodic: messages are acknowledged on receipt; a crash or a power cut loses what came \
+                 since the last commit, at most one interval"
+            );
+        }
+        let (mut engine, mut store) = restore(plan.clone(), settings, reset)?;
+        // What the files of tables change is not to be in the commit below; whether they can be read is to be known.
+        Tables::load(&mut Engine::new(plan.clone(), &settings.engine_options()))?;
+        let lines = files::read(&engine)?;
+        let listener =
+            control::listen(&settings.state_dir).map_err(|source| RunError::Control {
+                path: socket_path(&settings.state_dir),
+                source,
+            })?;
+        if files::settle(&engine)? {
+            let sealed = engine.seal(clock.now());
+            store.commit(&commit::epoch_commit(
+                &settings.engine_options(),
+                sealed,
+                Vec::new(),
+            ))?;
+            engine.committed();
+        }
+        engine.started(clock.now());
+        let tables = Tables::load(&mut engine)?;
+        let (sender, commands) = mpsc::channel(1);
+        let driver = Driver::new(
+            Arc::new(settings.clone()),
+            clock,
+            engine,
+            (tables, lines),
+            store,
+            commands,
+        )?;
+        Ok(Self {
+            driver,
+            control: tokio::spawn(control::serve(listener, sender)),
+        })
     }
-    let tables = Tables::load(&mut engine)?;
-    let path = socket_path(&settings.state_dir);
-    let listener = control::listen(&settings.state_dir).map_err(|source| RunError::Control {
-        path: path.clone(),
-        source,
-    })?;
-    let (sender, commands) = tokio::sync::mpsc::channel(1);
-    let control = tokio::spawn(control::serve(listener, sender));
-    let driver = Driver::new(
-        Arc::new(settings),
-        SystemClock::start(),
-        engine,
-        tables,
-        store,
-        commands,
-    )?;
-    ready();
-    let ended = driver.run(shutdown).await;
-    control.abort();
-    // The socket is removed so that a client is told at once that nobody listens.
-    let _ = std::fs::remove_file(path);
-    ended
 }

@@ -21,6 +21,8 @@ pub(super) struct Summary {
     pub(super) delivered: u64,
     commits: u64,
     written_bytes: u64,
+    /// What of it was content, not pages around it.
+    changed_bytes: u64,
     dead_letters: u64,
     before: Before,
 }
@@ -41,6 +43,7 @@ impl Summary {
             delivered: 0,
             commits: 0,
             written_bytes: 0,
+            changed_bytes: 0,
             dead_letters: 0,
             before: Before::default(),
         }
@@ -49,6 +52,7 @@ impl Summary {
     pub(super) fn committed(&mut self, stats: &CommitStats) {
         self.commits += 1;
         self.written_bytes += stats.written_bytes;
+        self.changed_bytes += stats.payload_bytes;
         self.dead_letters = stats.totals.dead_letters;
     }
 
@@ -56,13 +60,15 @@ impl Summary {
         now >= self.since + INTERVAL_MICROS
     }
 
-    /// Writes the line and begins anew. `sources`: connected and all; `upstreams`: how many are connected.
+    /// Writes the line and begins anew. `sources`: connected and all; `upstreams`: how many are connected; `flash`: bytes
+    /// a day at the present rate.
     pub(super) fn log(
         &mut self,
         now: Clock,
         engine: &mut Engine,
         sources: (usize, usize),
         upstreams: usize,
+        flash: Option<u64>,
     ) {
         let seconds = (now.steady_micros - self.since).max(1) as f64 / 1e6;
         let counters = engine.counters();
@@ -99,7 +105,9 @@ impl Summary {
             outbox_bytes,
             outbox_dropped = dropped,
             commits = self.commits,
+            changed_bytes = self.changed_bytes,
             written_bytes = self.written_bytes,
+            flash_bytes_per_day = flash,
             dead_letters = self.dead_letters,
             duplicates,
             possible_duplicates = possible,
@@ -109,7 +117,42 @@ impl Summary {
         );
         self.commits = 0;
         self.written_bytes = 0;
+        self.changed_bytes = 0;
         self.since = now.steady_micros;
+    }
+}
+
+/// Messages and events a second since the last look.
+#[derive(Debug)]
+pub(super) struct Rates {
+    since: u64,
+    received: u64,
+    rows_out: u64,
+}
+
+impl Rates {
+    pub(super) const fn new(now: u64) -> Self {
+        Self {
+            since: now,
+            received: 0,
+            rows_out: 0,
+        }
+    }
+
+    /// Messages received and events made each second since the last call.
+    pub(super) fn take(&mut self, now: u64, engine: &Engine) -> (f64, f64) {
+        let seconds = (now - self.since).max(1_000) as f64 / 1e6;
+        let counters = engine.counters();
+        let rates = (
+            (counters.received - self.received) as f64 / seconds,
+            (counters.rows_out - self.rows_out) as f64 / seconds,
+        );
+        *self = Self {
+            since: now,
+            received: counters.received,
+            rows_out: counters.rows_out,
+        };
+        rates
     }
 }
 

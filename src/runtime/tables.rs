@@ -1,6 +1,7 @@
 //! Tables that rows are looked up in: their files are read at the start, and again when they have changed.
 //!
-//! A file that cannot be read at the start ends the program; later the rows of before stay, and it is said.
+//! A file that cannot be read at the start ends the program; later the rows of before stay, and it is said. A file that
+//! changes while it is looked at is being written: it is read when it has stood still from one look to the next.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -14,11 +15,35 @@ use crate::plan::TableId;
 /// How often the files are looked at.
 pub(super) const LOOK_MICROS: u64 = 5_000_000;
 
-/// The files, and how they were when they were read.
+/// The files.
 #[derive(Debug, Default)]
 pub(super) struct Tables {
-    files: Vec<(TableId, PathBuf, Option<Version>)>,
+    files: Vec<Watched>,
     looked_at: u64,
+}
+
+/// A table's file.
+#[derive(Debug)]
+struct Watched {
+    id: TableId,
+    path: PathBuf,
+    /// How it was when it was read,
+    read: Option<Version>,
+    /// and when it was looked at last.
+    seen: Option<Version>,
+}
+
+impl Watched {
+    /// Whether it is to be read again, now that it is like this.
+    fn has_changed(&mut self, found: Option<Version>) -> bool {
+        let still = std::mem::replace(&mut self.seen, found) == found;
+        let changed = still && found != self.read;
+        if changed {
+            // Also if it cannot be read: it is said once, and tried again when the file changes again.
+            self.read = found;
+        }
+        changed
+    }
 }
 
 type Version = (Option<SystemTime>, u64);
@@ -47,7 +72,12 @@ impl Tables {
                 detail: format!("the table {} cannot be read: {detail}", table.name),
             })?;
             info!(table = %table.name, path = %path.display(), rows, "read a table");
-            tables.files.push((TableId(at), path, before));
+            tables.files.push(Watched {
+                id: TableId(at),
+                path,
+                read: before,
+                seen: before,
+            });
         }
         Ok(tables)
     }
@@ -61,15 +91,13 @@ impl Tables {
     pub(super) fn look(&mut self, engine: &mut Engine, steady_micros: u64) {
         self.looked_at = steady_micros;
         let plan = engine.plan().clone();
-        for (id, path, known) in &mut self.files {
-            let found = version(path);
-            if found == *known {
+        for file in &mut self.files {
+            if !file.has_changed(version(&file.path)) {
                 continue;
             }
-            // Also after a failure: it is said once, and tried again when the file changes again.
-            *known = found;
+            let (id, path) = (file.id, &file.path);
             let name = &plan.tables[id.0].name;
-            match read(engine, *id, path) {
+            match read(engine, id, path) {
                 Ok(rows) => info!(table = %name, rows, "the table's file has changed: read again"),
                 Err(detail) => {
                     engine.count(name, "table_unreadable");
@@ -86,4 +114,30 @@ impl Tables {
 fn read(engine: &mut Engine, id: TableId, path: &Path) -> Result<usize, String> {
     let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
     engine.load_table(id, &bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A list that is read while it is written lacks keys, which would not be missed any more.
+    #[test]
+    fn a_file_is_read_when_it_has_stood_still() {
+        let version = |bytes| Some((None, bytes));
+        let mut file = Watched {
+            id: TableId(0),
+            path: PathBuf::new(),
+            read: version(10),
+            seen: version(10),
+        };
+        let looks = [10, 0, 4, 12, 12, 12, 9, 12, 12];
+        let read = looks.map(|bytes| file.has_changed(version(bytes)));
+        assert_eq!(
+            read,
+            [false, false, false, false, true, false, false, false, false]
+        );
+        assert!(!file.has_changed(None));
+        assert!(file.has_changed(None));
+        assert!(!file.has_changed(None));
+    }
 }

@@ -57,8 +57,10 @@ pub(super) fn align(plan: Plan) -> Plan {
             operator => behind(operator, &inputs),
         };
         if lines == Lines::Shared {
-            for input in &mut node.inputs {
-                *input = aligned.share(*input);
+            for (at, input) in node.inputs.iter_mut().enumerate() {
+                if node.operator.leads(at) {
+                    *input = aligned.share(*input);
+                }
             }
         }
         ids.push(aligned.add(node, lines));
@@ -101,6 +103,17 @@ fn behind(operator: &Operator, inputs: &[Lines]) -> Lines {
         }
         Operator::Match(pattern) => {
             let kept = moved(&|at| pattern.partition.iter().position(|key| *key == at));
+            match kept {
+                Lines::Keyed(columns) if columns.iter().all(Option::is_some) => {
+                    Lines::Keyed(columns)
+                }
+                _ => Lines::Shared,
+            }
+        }
+        // Keys that have never come are on no line of their own.
+        Operator::Alarms(alarms) if alarms.expected.is_some() => Lines::Shared,
+        Operator::Alarms(alarms) => {
+            let kept = moved(&|at| alarms.partition.iter().position(|key| *key == at));
             match kept {
                 Lines::Keyed(columns) if columns.iter().all(Option::is_some) => {
                     Lines::Keyed(columns)

@@ -257,7 +257,7 @@ impl Planner<'_> {
 }
 
 /// Whether a table is a file that has no time of its own, and so no history.
-fn is_lookup(table: &TableDef) -> bool {
+pub(super) fn is_lookup(table: &TableDef) -> bool {
     let file = |o: &super::table::OptionDef| o.key == "connector" && o.value == "filesystem";
     table.watermark.is_none() && table.options.iter().any(file)
 }

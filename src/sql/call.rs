@@ -158,7 +158,7 @@ impl Converter<'_> {
                 Err(_) => Err(ResolveError::new("BETWEEN SYMMETRIC takes two bounds")),
             },
             _ if name == splice::TABLE => Err(ResolveError::hinted(
-                "TABLE t is an argument of a window function in FROM",
+                "TABLE t is an argument of a table function in FROM",
                 "write FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' MINUTE))",
             )),
             "TUMBLE" | "HOP" | "CUMULATE" | "SESSION" | "TUMBLE_START" | "TUMBLE_END"

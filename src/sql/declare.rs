@@ -190,12 +190,16 @@ impl Planner<'_> {
     fn sink_connector(&mut self, table: &TableDef, schema: &Schema) -> Option<SinkConnector> {
         let option = self.required(table, "connector", "mqtt")?;
         match option.value.as_str() {
-            "mqtt" => Some(SinkConnector::Mqtt {
-                connection: self.connection(table, &["sink", "upstream"]).into(),
-                topic: self.topic(table, schema),
-                qos: self.qos(table),
-                retain: self.flag(table, "retain", false),
-            }),
+            "mqtt" => {
+                let topic = self.topic(table, schema);
+                Some(SinkConnector::Mqtt {
+                    connection: self.connection(table, &["sink", "upstream"]).into(),
+                    qos: self.qos(table),
+                    retain: self.flag(table, "retain", false),
+                    discovery: self.discovery(table, schema, &topic),
+                    topic,
+                })
+            }
             "filesystem" => Some(SinkConnector::Filesystem {
                 path: self.required(table, "path", "events.jsonl")?.value.clone(),
             }),

@@ -10,6 +10,7 @@ use sqlparser::tokenizer::Location;
 use crate::plan::Operator;
 use crate::types::{Column, Type};
 
+use super::alarm;
 use super::as_of::as_of;
 use super::convert::plain_name;
 use super::planner::{Home, Planned, Planner, Relation};
@@ -169,6 +170,10 @@ impl Planner<'_> {
             let relation = self.window(home, name, args, at)?;
             return self.matched(home, relation, alias);
         }
+        if name.eq_ignore_ascii_case(alarm::NAME) {
+            let relation = self.alarm(home, args, at)?;
+            return self.matched(home, relation, alias);
+        }
         if name.eq_ignore_ascii_case("UNNEST") {
             return Err(self.refuse(
                 home,
@@ -182,7 +187,11 @@ impl Planner<'_> {
             home,
             at,
             message,
-            format!("the table functions are {}", window::NAMES),
+            format!(
+                "the table functions are {}, and {}",
+                window::NAMES,
+                alarm::NAME
+            ),
         ))
     }
 

@@ -253,6 +253,11 @@ impl Graph {
                 text
             }
             Operator::Match(pattern) => pattern.canonical(),
+            Operator::Alarms(alarms) => {
+                let table = alarms.expected.as_ref();
+                let table = table.map(|expected| self.plan.tables[expected.table.0].fingerprint);
+                alarms.canonical(&table.map(|table| table.to_string()).unwrap_or_default())
+            }
             Operator::Union => "union".to_owned(),
             Operator::SharedTime => "shared time".to_owned(),
             Operator::Sink(id) => format!("sink {}", self.plan.sinks[id.0].fingerprint),

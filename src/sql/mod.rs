@@ -2,13 +2,14 @@
 //!
 //! The way: `lex` cuts files into statements with bounds; `statement`, `table`, `datatype` and `cursor` read what is
 //! our own grammar; `splice` rewrites tokens so that sqlparser reads the rest; `declare` and `options` say what
-//! tables mean; `query`, `select`, `from`, `window`, `aggregate`, `grouping_sets`, `over`, `limit` and `insert` make steps of them in a `scope` by `convert`ing
+//! tables mean; `query`, `select`, `from`, `window`, `alarm`, `aggregate`, `grouping_sets`, `over`, `limit` and `insert` make steps of them in a `scope` by `convert`ing
 //! expressions and `call`s; `graph` keeps each step once.
 //!
 //! Invariants: all errors come at once, each with file, line, column and a remedy; what is not supported is refused
 //! by name and never ignored; arbitrary text does not panic. The order of statements and files does not matter.
 
 mod aggregate;
+mod alarm;
 mod align;
 mod as_of;
 mod call;
@@ -18,6 +19,7 @@ mod cursor;
 mod datatype;
 mod declare;
 mod dialect;
+mod discovery;
 mod from;
 mod graph;
 mod grouping_sets;
@@ -39,6 +41,7 @@ mod splice;
 mod statement;
 mod syntax;
 mod table;
+mod table_argument;
 #[cfg(test)]
 mod tests;
 mod window;

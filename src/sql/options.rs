@@ -9,7 +9,7 @@ use super::planner::Planner;
 use super::table::{OptionDef, TableDef};
 
 /// All options, and whether they matter for a table that is read or written.
-const KNOWN: [(&str, Use); 21] = [
+const KNOWN: [(&str, Use); 23] = [
     ("connector", Use::Both),
     ("format", Use::Both),
     ("topic", Use::Both),
@@ -24,6 +24,8 @@ const KNOWN: [(&str, Use); 21] = [
     ("timestamp-format", Use::Both),
     ("csv.field-delimiter", Use::Both),
     ("json.id-field", Use::Written),
+    ("home-assistant.discovery", Use::Written),
+    ("home-assistant.prefix", Use::Written),
     ("scan.watermark.emit.strategy", Use::Read),
     ("scan.watermark.idle-timeout", Use::Read),
     ("scan.watermark.max-future", Use::Read),
@@ -40,14 +42,28 @@ enum Use {
     Both,
 }
 
-/// The column whose path an option gives.
-fn path_column(key: &str) -> Option<&str> {
-    key.strip_prefix("fields.")?.strip_suffix(".path")
+/// What options say of a single column, `fields.<column>.…`, and where it matters.
+const OF_COLUMNS: [(&str, Use); 3] = [
+    ("path", Use::Read),
+    ("unit", Use::Written),
+    ("device-class", Use::Written),
+];
+
+/// The column that an option is about, and where it matters.
+fn of_column(key: &str) -> Option<(&str, Use)> {
+    let (column, what) = key.strip_prefix("fields.")?.rsplit_once('.')?;
+    let known = OF_COLUMNS.iter().find(|(known, _)| *known == what);
+    known.map(|(_, of)| (column, *of))
 }
 
 /// The option that says where a column's value is in the payload.
 pub(super) fn path_key(column: &str) -> String {
-    format!("fields.{column}.path")
+    column_key(column, "path")
+}
+
+/// The option that says something of a column.
+pub(super) fn column_key(column: &str, what: &str) -> String {
+    format!("fields.{column}.{what}")
 }
 
 impl Planner<'_> {
@@ -67,12 +83,18 @@ impl Planner<'_> {
             if KNOWN.iter().any(|(known, _)| *known == option.key) {
                 continue;
             }
-            if let Some(column) = path_column(&option.key) {
+            if let Some((column, _)) = of_column(&option.key) {
                 if !table.columns.iter().any(|c| c.name.value == column) {
                     let known = table.columns.iter().map(|c| c.name.value.as_str());
                     let hint = match nearest(column, known) {
-                        Some(near) => format!("did you mean '{}'?", path_key(near)),
-                        None => format!("the form is '{}'", path_key("<column>")),
+                        Some(near) => {
+                            let near = option.key.replacen(column, near, 1);
+                            format!("did you mean '{near}'?")
+                        }
+                        None => {
+                            let form = option.key.replacen(column, "<column>", 1);
+                            format!("the form is '{form}'")
+                        }
                     };
                     self.report(at_key(
                         option,
@@ -106,11 +128,12 @@ impl Planner<'_> {
             .unwrap_or_default();
         for option in &table.options {
             let known = KNOWN.iter().find(|(known, _)| *known == option.key);
-            let is_path = path_column(&option.key).is_some();
-            if asked.contains(&option.key) || (known.is_none() && !is_path) {
+            let known = known.map(|(_, of)| *of);
+            let known = known.or_else(|| of_column(&option.key).map(|(_, of)| of));
+            let Some(known) = known.filter(|_| !asked.contains(&option.key)) else {
                 continue;
-            }
-            let (why, hint) = match known.map_or(Use::Read, |(_, of)| *of) {
+            };
+            let (why, hint) = match known {
                 Use::Read if !read => ("on a table that is only written", "remove it"),
                 Use::Written if !written => ("on a table that is only read", "remove it"),
                 _ => ("with this connector and format", "remove it"),

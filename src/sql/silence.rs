@@ -18,8 +18,8 @@ pub(super) fn look_over(plan: &Plan) -> Vec<Diagnostic> {
     let warnings = silent.map(|(_, source)| Diagnostic {
         place: source.place.clone(),
         message: format!(
-            "while {} is silent its time stands still: the last windows, joins and patterns over it stay open until its \
-             next message",
+            "while {} is silent its time stands still: the last windows, joins, patterns and alarms over it stay as they are \
+             until its next message",
             source.name
         ),
         hint: Some("add 'scan.watermark.idle-timeout' = '1 min'".to_owned()),
@@ -30,7 +30,10 @@ pub(super) fn look_over(plan: &Plan) -> Vec<Diagnostic> {
 /// Whether something behind a node does its work when time passes.
 fn is_waited_for(plan: &Plan, at: usize) -> bool {
     let users = plan.nodes.iter().enumerate();
-    let mut users = users.filter(|(_, node)| node.inputs.contains(&NodeId(at)));
+    let mut users = users.filter(|(_, node)| {
+        let mut inputs = node.inputs.iter().enumerate();
+        inputs.any(|(input, from)| *from == NodeId(at) && node.operator.leads(input))
+    });
     users.any(|(user, node)| {
         matches!(
             node.operator,
@@ -38,6 +41,7 @@ fn is_waited_for(plan: &Plan, at: usize) -> bool {
                 | Operator::WindowTop { .. }
                 | Operator::Over { .. }
                 | Operator::Match(_)
+                | Operator::Alarms(_)
                 | Operator::IntervalJoin(_)
                 | Operator::TemporalJoin(_)
         ) || is_waited_for(plan, user)

@@ -3,6 +3,7 @@
 //! | written | becomes |
 //! |---|---|
 //! | `TABLE t [PARTITION BY k]` as an argument | `$table(t, k)` |
+//! | `TABLE (SELECT …) [PARTITION BY k]` as an argument | `$table((SELECT …), k)` |
 //! | `CAST(x AS ROW<a INT>)`, any type | ``CAST(x AS $type_0)``, the type kept aside |
 //! | `RETURNING INT`, any type | `RETURNING $type_0` |
 //! | `MAP[k, v]` | `$map(k, v)` |
@@ -198,6 +199,15 @@ fn splice(file: &str, tokens: &[TokenWithSpan]) -> Result<(Vec<TokenWithSpan>, T
                 at += 1;
                 continue;
             }
+            Token::RParen if open.last() == Some(&Bracket::Query) => {
+                open.pop();
+                out.push(token.clone());
+                let mut cursor = Cursor::new(file, &tokens[at + 1..]);
+                partition_by(&mut cursor, token.span, &mut out)?;
+                out.push(TokenWithSpan::new(Token::RParen, token.span));
+                at = tokens.len() - cursor.rest().len();
+                continue;
+            }
             Token::RParen | Token::RBracket | Token::RBrace => {
                 open.pop();
             }
@@ -242,6 +252,20 @@ fn splice(file: &str, tokens: &[TokenWithSpan]) -> Result<(Vec<TokenWithSpan>, T
             }
             Token::Word(_)
                 if is_keyword(token, Keyword::TABLE)
+                    && matches!(next.map(|t| &t.token), Some(Token::LParen))
+                    && tokens.get(at + 2).is_some_and(|t| {
+                        is_keyword(t, Keyword::SELECT) || is_keyword(t, Keyword::WITH)
+                    }) =>
+            {
+                out.push(word(TABLE, token.span));
+                out.push(TokenWithSpan::new(Token::LParen, token.span));
+                out.extend(next.cloned());
+                open.push(Bracket::Query);
+                at += 2;
+                continue;
+            }
+            Token::Word(_)
+                if is_keyword(token, Keyword::TABLE)
                     && matches!(next.map(|t| &t.token), Some(Token::Word(_)))
                     && matches!(
                         before.map(|t| &t.token),
@@ -269,6 +293,8 @@ enum Bracket {
     Cast,
     Json,
     Map,
+    /// The query of a `TABLE (SELECT …)` argument.
+    Query,
 }
 
 /// Puts in the word before a type and the name that stands for the type.
@@ -339,27 +365,39 @@ fn table_argument(
         out.extend(cursor.advance().cloned());
         out.extend(cursor.advance().cloned());
     }
-    if cursor.take(&["PARTITION", "BY"]) {
-        let many = cursor.take_sign(&Token::LParen);
-        loop {
-            out.push(sign(Token::Comma, table.span));
-            cursor
-                .name("a column to partition by")
-                .map_err(|e| Diagnostic {
-                    hint: Some("write PARTITION BY column, or PARTITION BY (a, b)".to_owned()),
-                    ..e
-                })?;
-            out.push(rest[rest.len() - cursor.rest().len() - 1].clone());
-            if !(many && cursor.take_sign(&Token::Comma)) {
-                break;
-            }
-        }
-        if many {
-            cursor.expect_sign(&Token::RParen)?;
-        }
-    }
+    partition_by(&mut cursor, table.span, out)?;
     out.push(sign(Token::RParen, table.span));
     Ok(rest.len() - cursor.rest().len())
+}
+
+/// Writes a comma and the name for each column of a PARTITION BY, if there is one.
+fn partition_by(
+    cursor: &mut Cursor<'_>,
+    span: Span,
+    out: &mut Vec<TokenWithSpan>,
+) -> Result<(), Diagnostic> {
+    if !cursor.take(&["PARTITION", "BY"]) {
+        return Ok(());
+    }
+    let many = cursor.take_sign(&Token::LParen);
+    loop {
+        out.push(TokenWithSpan::new(Token::Comma, span));
+        let name = cursor.peek().cloned();
+        cursor
+            .name("a column to partition by")
+            .map_err(|e| Diagnostic {
+                hint: Some("write PARTITION BY column, or PARTITION BY (a, b)".to_owned()),
+                ..e
+            })?;
+        out.extend(name);
+        if !(many && cursor.take_sign(&Token::Comma)) {
+            break;
+        }
+    }
+    if many {
+        cursor.expect_sign(&Token::RParen)?;
+    }
+    Ok(())
 }
 
 /// A name that stands for something else.

@@ -11,7 +11,7 @@ use super::encode::{
     TIME, TIMESTAMP, TRUE,
 };
 use super::{MAX_DEPTH, StateError};
-use crate::types::{EventTime, Fingerprint, Lineage, Timeline, Timespan, Value};
+use crate::types::{EventTime, Fingerprint, Lineage, Timeline, Timespan, Value, text_of};
 
 /// How many values are allocated on the word of a count alone; the rest as they are read.
 const TRUSTED_COUNT: usize = 256;
@@ -107,6 +107,11 @@ impl<'a> Decoder<'a> {
         std::str::from_utf8(self.bytes()?).map_err(|_| StateError::Invalid { what: "text" })
     }
 
+    /// The same, as a text of its own.
+    fn text(&mut self) -> Result<CompactString, StateError> {
+        text_of(self.bytes()?).ok_or(StateError::Invalid { what: "text" })
+    }
+
     /// A point in time.
     pub fn time(&mut self) -> Result<EventTime, StateError> {
         self.i64().map(EventTime::from_micros)
@@ -173,7 +178,7 @@ impl<'a> Decoder<'a> {
             FLOAT => Value::Float(self.f32()?),
             DOUBLE => Value::Double(self.f64()?),
             DECIMAL => Value::Decimal(self.decimal()?),
-            STR => Value::Str(CompactString::new(self.str()?)),
+            STR => Value::Str(self.text()?),
             BYTES => Value::Bytes(Arc::from(self.bytes()?)),
             DATE => Value::Date(self.i32("date")?),
             TIME => Value::Time(self.i64()?),

@@ -52,19 +52,18 @@ impl Encoder {
     }
 
     /// A varint, 1 to 10 bytes.
-    pub fn u64(&mut self, value: u64) {
-        let mut buffer = [0; 10];
-        let used = postcard::to_slice(&value, &mut buffer)
-            .expect("a varint of 64 bits has at most 10 bytes");
-        self.bytes.extend_from_slice(used);
+    pub fn u64(&mut self, mut value: u64) {
+        // As postcard has it; most numbers are small.
+        while value >= 0x80 {
+            self.bytes.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.bytes.push(value as u8);
     }
 
     /// A zigzag varint, 1 to 10 bytes.
     pub fn i64(&mut self, value: i64) {
-        let mut buffer = [0; 10];
-        let used = postcard::to_slice(&value, &mut buffer)
-            .expect("a varint of 64 bits has at most 10 bytes");
-        self.bytes.extend_from_slice(used);
+        self.u64((value << 1 ^ value >> 63) as u64);
     }
 
     /// A zigzag varint, 1 to 19 bytes; the same bytes as [`i64`](Self::i64) where that has the number.
@@ -210,6 +209,12 @@ impl Encoder {
         self.bytes.is_empty()
     }
 
+    /// Gives back the room beyond `bytes` that a large content has left behind; the content goes, too.
+    pub fn shrink(&mut self, bytes: usize) {
+        self.clear();
+        self.bytes.shrink_to(bytes);
+    }
+
     /// Forgets the bytes and keeps their memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
@@ -226,6 +231,19 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+
+    #[test]
+    fn numbers_of_every_length_are_as_postcard_has_them() {
+        for shift in 0..64 {
+            for less in [0, 1, 0x5555_5555_5555_5555] {
+                let value = (u64::MAX >> shift).wrapping_sub(less >> shift);
+                let mut encoder = Encoder::new();
+                encoder.u64(value);
+                let expected = postcard::to_allocvec(&value).unwrap();
+                assert_eq!(encoder.as_slice(), expected, "{value}");
+            }
+        }
+    }
 
     #[test]
     fn the_bytes_are_fixed_for_ever() {

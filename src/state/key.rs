@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use super::encode::STR;
 use super::{Decoder, Encoder, StateError};
 use crate::types::Value;
 
@@ -18,14 +19,34 @@ pub fn key_bytes(key: &[Value], out: &mut Vec<u8>) {
     *out = encoder.into_bytes();
 }
 
+/// Appends the canonical bytes of the next value of a key to `out`.
+pub fn push_key(value: &Value, out: &mut Vec<u8>) {
+    if let Value::Str(text) = value
+        && text.len() < 0x80
+    {
+        // As nearly all keys are: its length is one byte.
+        out.extend_from_slice(&[STR, text.len() as u8]);
+        return out.extend_from_slice(text.as_bytes());
+    }
+    let mut encoder = Encoder::over(std::mem::take(out));
+    encode_canonical(value, &mut encoder);
+    *out = encoder.into_bytes();
+}
+
 /// The key that has these bytes, in its canonical form.
 pub fn decode_key(bytes: &[u8]) -> Result<Vec<Value>, StateError> {
-    let mut decoder = Decoder::new(bytes);
     let mut key = Vec::new();
+    decode_key_into(bytes, &mut key)?;
+    Ok(key)
+}
+
+/// Appends the key that has these bytes, in its canonical form, to `key`.
+pub fn decode_key_into(bytes: &[u8], key: &mut Vec<Value>) -> Result<(), StateError> {
+    let mut decoder = Decoder::new(bytes);
     while !decoder.is_empty() {
         key.push(decoder.value()?);
     }
-    Ok(key)
+    Ok(())
 }
 
 fn encode_canonical(value: &Value, encoder: &mut Encoder) {
@@ -170,6 +191,18 @@ pub(super) mod tests {
             bytes_of(&[Value::str("ab")]),
             bytes_of(&[Value::str("a"), Value::str("b")])
         );
+    }
+
+    #[test]
+    fn values_one_by_one_are_those_together() {
+        for length in [0, 1, 24, 25, 0x7f, 0x80, 300] {
+            let key = [Value::str("é".repeat(length / 2) + "x"), Value::Int(-1)];
+            let mut bytes = Vec::new();
+            for value in &key {
+                push_key(value, &mut bytes);
+            }
+            assert_eq!(bytes, bytes_of(&key));
+        }
     }
 
     #[test]

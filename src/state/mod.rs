@@ -8,7 +8,7 @@
 //! - what was encoded decodes to the same value, bit for bit, also NaN, −0.0 and the trailing zeros of a decimal;
 //! - a decoder fed arbitrary bytes gives an error or a value: it does not panic, does not allocate more than a small
 //!   multiple of its input, and does not recurse deeper than [`MAX_DEPTH`];
-//! - grouping keys ([`key_bytes`]) are equal as bytes if and only if they are equal as SQL keys;
+//! - grouping keys ([`key_bytes, push_key`]) are equal as bytes if and only if they are equal as SQL keys;
 //! - a tag or a primitive never changes its bytes. New things get new tags; changed layouts a new version.
 //!
 //! Deliberately absent: checksums (the `store` puts one around each blob), compression, and `serde` on domain types.
@@ -21,7 +21,7 @@ mod key;
 
 pub use decode::Decoder;
 pub use encode::Encoder;
-pub use key::{decode_key, key_bytes};
+pub use key::{decode_key, decode_key_into, key_bytes, push_key};
 
 /// How deep values may nest (an ARRAY of ARRAY is two). Types written in SQL stay far below it.
 pub const MAX_DEPTH: u32 = 64;

@@ -5,7 +5,7 @@
 use redb::{ReadableTable, WriteTransaction};
 
 use super::error::Fault;
-use super::ledger::{BASE, DEAD, DELTAS, HEAD, HEAD_KEY, META_KEY, OUTBOX, put};
+use super::ledger::{BASE, DEAD, DELTAS, HEAD, HEAD_KEY, META_KEY, OUTBOX, put, put_delta};
 use super::record::{FRAME_BYTES, Head, Kind, encode_dead, encode_outbox};
 use super::{CommitStats, EpochCommit, StateWrite, StoreOptions, Totals};
 
@@ -46,13 +46,7 @@ impl<'t> EpochWriter<'t> {
         match state {
             StateWrite::Unchanged => {}
             StateWrite::Delta(bytes) => {
-                put(
-                    &mut self.tx.open_table(DELTAS)?,
-                    epoch,
-                    Kind::Delta,
-                    epoch,
-                    bytes,
-                )?;
+                put_delta(&mut self.tx.open_table(DELTAS)?, epoch, bytes)?;
                 totals.deltas += 1;
                 totals.delta_bytes += bytes.len() as u64;
                 self.stats.payload_bytes += bytes.len() as u64;

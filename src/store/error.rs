@@ -65,13 +65,13 @@ pub enum StoreError {
         what: String,
     },
     /// Written by another version of the program. Nothing was changed.
-    #[error("{} has storage format {found}, this program reads up to {newest}: use the version that wrote it, or move the directory away to start with empty state", path.display())]
+    #[error("{} has storage format {found}, this program reads format {newest}: use the version that wrote it, or move the directory away to start with empty state", path.display())]
     OtherFormat {
         /// The file.
         path: PathBuf,
         /// Its format.
         found: String,
-        /// The newest known one.
+        /// The one that is read.
         newest: u8,
     },
     /// The caller broke the rules of the store. Nothing was changed.

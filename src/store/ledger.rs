@@ -28,7 +28,11 @@ use super::{
 type Bytes = &'static [u8];
 pub(super) const HEAD: TableDefinition<u8, Bytes> = TableDefinition::new("head");
 pub(super) const BASE: TableDefinition<u32, Bytes> = TableDefinition::new("base");
-pub(super) const DELTAS: TableDefinition<u64, Bytes> = TableDefinition::new("deltas");
+/// By epoch and number of the piece.
+pub(super) const DELTAS: TableDefinition<(u64, u32), Bytes> = TableDefinition::new("deltas");
+/// Of a delta's pieces, so that each fills a page of the file: a longer one takes up to twice its length, and is written
+/// again with the next.
+const DELTA_PIECE_BYTES: usize = 4_096 - 64;
 pub(super) const OUTBOX: TableDefinition<(&str, u64), Bytes> = TableDefinition::new("outbox");
 pub(super) const DEAD: TableDefinition<u64, Bytes> = TableDefinition::new("dead");
 
@@ -410,13 +414,7 @@ fn visit(tx: &ReadTransaction, visitor: &mut Visitor<'_>) -> Result<(), Fault> {
             open_frame(frame.value(), Kind::Base, u64::from(key.value())),
         )?;
     }
-    for entry in tx.open_table(DELTAS)?.iter()? {
-        let (key, frame) = entry?;
-        visitor(
-            Slot::Delta(key.value()),
-            open_frame(frame.value(), Kind::Delta, key.value()),
-        )?;
-    }
+    visit_deltas(tx, visitor)?;
     for entry in tx.open_table(OUTBOX)?.iter()? {
         let (key, frame) = entry?;
         let (connection, first_number) = key.value();
@@ -431,6 +429,63 @@ fn visit(tx: &ReadTransaction, visitor: &mut Visitor<'_>) -> Result<(), Fault> {
             Slot::Dead(key.value()),
             open_frame(frame.value(), Kind::Dead, key.value()),
         )?;
+    }
+    Ok(())
+}
+
+/// Puts the pieces of each delta together.
+fn visit_deltas(tx: &ReadTransaction, visitor: &mut Visitor<'_>) -> Result<(), Fault> {
+    let mut whole = Vec::new();
+    let mut fault = None;
+    let mut of_epoch: Option<(u64, u32)> = None;
+    for entry in tx.open_table(DELTAS)?.iter()? {
+        let (key, frame) = entry?;
+        let (epoch, piece) = key.value();
+        let expected = match of_epoch {
+            Some((before, pieces)) if before == epoch => pieces,
+            Some((before, _)) => {
+                visitor(Slot::Delta(before), fault.take().map_or(Ok(&whole), Err))?;
+                whole.clear();
+                0
+            }
+            None => 0,
+        };
+        of_epoch = Some((epoch, piece.saturating_add(1)));
+        match open_frame(frame.value(), Kind::Delta, delta_number(epoch, piece)) {
+            Ok(bytes) if piece == expected => whole.extend_from_slice(bytes),
+            Ok(_) => {
+                fault = Some(Fault::damaged(format!(
+                    "the delta of epoch {epoch} has no piece {expected}"
+                )));
+            }
+            Err(broken) => fault = Some(broken),
+        }
+    }
+    match of_epoch {
+        Some((epoch, _)) => visitor(Slot::Delta(epoch), fault.map_or(Ok(&whole), Err)),
+        None => Ok(()),
+    }
+}
+
+/// What a piece's checksum is seeded with.
+const fn delta_number(epoch: u64, piece: u32) -> u64 {
+    epoch ^ ((piece as u64) << 32)
+}
+
+pub(super) fn put_delta(
+    table: &mut Table<'_, (u64, u32), Bytes>,
+    epoch: u64,
+    delta: &[u8],
+) -> Result<(), Fault> {
+    let mut rest = delta;
+    for piece in 0.. {
+        let (bytes, behind) = rest.split_at(rest.len().min(DELTA_PIECE_BYTES));
+        let number = delta_number(epoch, piece);
+        put(table, (epoch, piece), Kind::Delta, number, bytes)?;
+        rest = behind;
+        if rest.is_empty() {
+            break;
+        }
     }
     Ok(())
 }
@@ -468,13 +523,7 @@ impl Filler<'_> {
             Record::Delta(epoch, payload) => {
                 totals.deltas += 1;
                 totals.delta_bytes += payload.len() as u64;
-                put(
-                    &mut self.tx.open_table(DELTAS)?,
-                    epoch,
-                    Kind::Delta,
-                    epoch,
-                    payload,
-                )
+                put_delta(&mut self.tx.open_table(DELTAS)?, epoch, payload)
             }
             Record::Outbox {
                 connection,

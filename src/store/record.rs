@@ -11,7 +11,7 @@ use super::{DeadLetter, Totals};
 use crate::state::{Decoder, Encoder};
 
 /// The format of frames, head record, outbox chunks, dead letters, tables and fallback.
-pub(super) const FORMAT: u8 = 1;
+pub(super) const FORMAT: u8 = 2;
 
 /// What a frame adds to its payload.
 pub(super) const FRAME_BYTES: usize = 9;
@@ -61,10 +61,14 @@ pub(super) fn open_frame(frame: &[u8], kind: Kind, number: u64) -> Result<&[u8],
     if u64::from_le_bytes(sum) == checksum(kind, number, payload) {
         match format {
             FORMAT => Ok(payload),
+            // Only the head is asked: what follows it has the same format.
+            _ if kind == Kind::Head => Err(Fault::OtherFormat {
+                found: format.to_string(),
+            }),
             _ => Err(broken()),
         }
     } else if format > FORMAT && kind == Kind::Head {
-        // A newer format may have another checksum. Only the head is asked: what follows it has the same format.
+        // A newer format may have another checksum.
         Err(Fault::OtherFormat {
             found: format.to_string(),
         })
@@ -215,7 +219,7 @@ mod tests {
         assert_eq!(head.encode(), [0xac, 2, 2, 0, 0, 0, 0, 0, 0, 0, 0, 9]);
         assert_eq!(
             frame(Kind::Delta, 7, b"ab"),
-            [1, 72, 196, 133, 41, 253, 220, 84, 165, b'a', b'b']
+            [2, 72, 196, 133, 41, 253, 220, 84, 165, b'a', b'b']
         );
         assert_eq!(encode_outbox(3, -1, b"xy"), [3, 1, b'x', b'y']);
     }

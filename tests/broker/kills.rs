@@ -29,12 +29,13 @@ fn run(seed: u64, binary: Option<&Path>) -> Outcome {
     let upstream = Mosquitto::start("");
     let collector = Collector::start(upstream.port(), "#");
     let interval = random.one_of(&["10ms", "50ms", "200ms", "1s"]);
+    let quiet = random.one_of(&["1s", "5s", "30s"]);
     let mut deployment = Deployment::new(&Setup {
         site: site.port(),
         upstream: upstream.port(),
         site_options: &format!("receive_maximum = {}", random.one_of(&[10, 100])),
         upstream_options: &format!("in_flight = {}", random.one_of(&[1, 20, 100])),
-        settings: &format!("commit.interval = \"{interval}\""),
+        settings: &format!("commit.interval = \"{interval}\"\ncommit.quiet_interval = \"{quiet}\""),
         sql: SQL,
     });
     if let Some(binary) = binary {

@@ -22,6 +22,7 @@ mod waiting;
 mod wire;
 
 mod broker_restarts;
+mod doctor;
 mod floods;
 mod full_disk;
 mod hostile_input;

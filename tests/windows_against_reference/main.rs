@@ -9,6 +9,7 @@ mod support;
 
 use std::sync::Arc;
 
+use fastrand::Rng;
 use headwater::codec::{Format, JsonFormat, TimestampFormat};
 use headwater::engine::{Clock, Engine};
 use headwater::expr::Expr;
@@ -22,19 +23,6 @@ use headwater::types::{Column, EventTime, Fingerprint, Schema, Timespan, Type};
 use reference::{Event, Expected, Kind};
 use support::Disk;
 
-/// A generator that is the same everywhere: the seed is the whole story of a failure.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
-    }
-}
-
 /// What a run is of.
 #[derive(Clone, Copy, Debug)]
 struct Case {
@@ -44,16 +32,16 @@ struct Case {
 }
 
 impl Case {
-    fn random(random: &mut Random) -> Self {
-        let slide = 1 + random.below(50) as i64;
-        let panes = if random.below(2) == 0 {
+    fn random(random: &mut Rng) -> Self {
+        let slide = 1 + random.u64(..50) as i64;
+        let panes = if random.u64(..2) == 0 {
             1
         } else {
-            1 + random.below(8) as i64
+            1 + random.u64(..8) as i64
         };
-        let (size, offset) = (slide * panes, random.below(40) as i64 - 20);
-        let mut per_key = random.below(3) == 0;
-        let kind = match random.below(8) {
+        let (size, offset) = (slide * panes, random.u64(..40) as i64 - 20);
+        let mut per_key = random.u64(..3) == 0;
+        let kind = match random.u64(..8) {
             0..3 => Kind::Hop {
                 size,
                 slide,
@@ -65,23 +53,23 @@ impl Case {
                 offset,
             },
             5..7 => {
-                let partitioned = random.below(3) > 0;
+                let partitioned = random.u64(..3) > 0;
                 // Else the plan would have to put the times of the keys together.
                 per_key &= partitioned;
                 Kind::Session {
-                    gap: 1 + random.below(60) as i64,
+                    gap: 1 + random.u64(..60) as i64,
                     partitioned,
                 }
             }
             _ => {
-                let slide = 1 + random.below(5) as usize;
-                let size = slide * (1 + random.below(4) as usize);
+                let slide = 1 + random.u64(..5) as usize;
+                let size = slide * (1 + random.u64(..4) as usize);
                 Kind::Count { size, slide }
             }
         };
-        let late = match (random.below(3), kind) {
+        let late = match (random.u64(..3), kind) {
             (0, Kind::Hop { .. } | Kind::Cumulate { .. }) => LateRows::Update {
-                allowed: Timespan::from_millis(1 + random.below(100) as i64),
+                allowed: Timespan::from_millis(1 + random.u64(..100) as i64),
             },
             (1, Kind::Hop { .. } | Kind::Cumulate { .. } | Kind::Session { .. }) => LateRows::Table,
             _ => LateRows::DeadLetter,
@@ -285,32 +273,32 @@ fn late(disk: &Disk) -> usize {
 }
 
 fn run(seed: u64) {
-    let mut random = Random(seed);
+    let mut random = Rng::with_seed(seed);
     let case = Case::random(&mut random);
-    let keys = 1 + random.below(6);
-    let disorder = 1 + random.below(100);
-    let mut now = random.below(2_000) as i64 - 1_000;
-    let events: Vec<Event> = (0..random.below(300))
+    let keys = 1 + random.u64(..6);
+    let disorder = 1 + random.u64(..100);
+    let mut now = random.u64(..2_000) as i64 - 1_000;
+    let events: Vec<Event> = (0..random.u64(..300))
         .map(|_| {
-            now += random.below(20) as i64;
-            if random.below(50) == 0 {
-                now += random.below(500) as i64;
+            now += random.u64(..20) as i64;
+            if random.u64(..50) == 0 {
+                now += random.u64(..500) as i64;
             }
-            let late = if random.below(4) == 0 {
-                random.below(disorder) as i64
+            let late = if random.u64(..4) == 0 {
+                random.u64(..disorder) as i64
             } else {
                 0
             };
             Event {
-                key: random.below(keys),
+                key: random.u64(..keys),
                 millis: now - late,
-                value: random.below(1_000) as i64 - 500,
+                value: random.u64(..1_000) as i64 - 500,
             }
         })
         .collect();
     let plan = Arc::new(plan(case));
     // Folded after every change, now and then, or never.
-    let fold = [0, 500, 1 << 20][random.below(3) as usize];
+    let fold = [0, 500, 1 << 20][random.u64(..3) as usize];
 
     let mut whole = Disk::default();
     let mut running = support::engine(&plan, fold);
@@ -327,11 +315,11 @@ fn run(seed: u64) {
     while next < events.len() {
         deliver(&mut running, events[next]);
         next += 1;
-        if random.below(5) == 0 {
+        if random.u64(..5) == 0 {
             disk.commit(running.seal(CLOCK));
             committed = next;
         }
-        if random.below(7) == 0 {
+        if random.u64(..7) == 0 {
             running = disk.restored(&plan, fold);
             next = committed;
         }

@@ -14,7 +14,7 @@ use mqtt5::{ConnectOptions, MqttClient};
 use super::Failure;
 use super::load::load;
 use super::log::{self, LogOptions};
-use super::run::run_loaded;
+use super::run::{again, run_loaded};
 use crate::config::{Log, LogFormat, LogLevel};
 
 #[derive(Debug, Args)]
@@ -52,7 +52,7 @@ pub(super) fn run(arguments: &DemoArguments) -> Result<(), Failure> {
     ));
     introduce(&dir, &config, arguments.port);
     let port = arguments.port;
-    let ended = run_loaded(pipeline, &[], async move {
+    let ended = run_loaded(pipeline, &[], || again(&config), async move {
         if let Err(error) = beside(port, &dir.join("broker")).await {
             eprintln!("headwater: the demo's surroundings failed: {error:#}");
         }

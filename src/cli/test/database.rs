@@ -140,6 +140,7 @@ impl sqllogictest::DB for Database {
                 Ok(DBOutput::StatementComplete(0))
             }
             ["WAIT", ..] => Ok(self.step(Step::Wait(timespan(behind(sql, "WAIT"))?))),
+            ["RESTART"] => Ok(self.step(Step::Restart)),
             ["END", "OF", "INPUT"] => Ok(self.step(Step::End)),
             ["INSERT", "INTO", _, "VALUES" | "PAYLOAD" | "TOPIC", ..] => self.feed(sql, words[2]),
             ["DEAD", "LETTERS"] => self.dead_letters(),

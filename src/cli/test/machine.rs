@@ -42,6 +42,8 @@ pub(super) enum Step {
     SetClock(EventTime),
     /// Time passes on all clocks.
     Wait(Timespan),
+    /// The gateway is stopped and started again.
+    Restart,
     /// The input ends: every window closes.
     End,
 }
@@ -81,7 +83,7 @@ impl Machine {
         self.whole.take(step);
         self.waited |= matches!(step, Step::Wait(_));
         for life in &mut self.torn {
-            if !self.waited {
+            if !self.waited && !matches!(step, Step::Restart) {
                 // Lost before its commit, and so delivered again.
                 let mut lost = life.restored();
                 life.apply(&mut lost, step);
@@ -120,6 +122,8 @@ struct Life {
     deltas: Vec<Vec<u8>>,
     /// The files of the tables.
     files: Vec<Vec<u8>>,
+    /// When it was started again last.
+    started: Option<Clock>,
     outcome: Outcome,
 }
 
@@ -128,6 +132,7 @@ impl Life {
         Self {
             engine: engine(&plan, max_keys, fold),
             files: vec![Vec::new(); plan.tables.len()],
+            started: None,
             plan,
             max_keys,
             fold,
@@ -147,6 +152,14 @@ impl Life {
         match step {
             Step::SetClock(wall) => self.clock.wall = *wall,
             Step::Wait(span) => self.wait(*span),
+            Step::Restart => {
+                self.commit();
+                self.started = Some(Clock {
+                    wall: self.engine.now(self.clock),
+                    ..self.clock
+                });
+                self.engine = self.restored();
+            }
             Step::TableLine { table, line } => {
                 for (at, known) in self.plan.tables.iter().enumerate() {
                     if known.name == *table {
@@ -185,7 +198,7 @@ impl Life {
                 }
             }
             Step::End => engine.finish(),
-            Step::SetClock(_) | Step::Wait(_) | Step::TableLine { .. } => {}
+            Step::SetClock(_) | Step::Wait(_) | Step::Restart | Step::TableLine { .. } => {}
         }
     }
 
@@ -237,6 +250,9 @@ impl Life {
             engine
                 .restore(&stored, &[])
                 .expect("an engine reads what it has written");
+        }
+        if let Some(started) = self.started {
+            engine.started(started);
         }
         load(&mut engine, &self.files);
         engine

@@ -7,7 +7,8 @@
 //! - `SELECT * FROM sink` gives what the pipelines have written to a table since the last look; no row below `----`
 //!   says that nothing is expected. `DEAD LETTERS` gives what was discarded since the last look: table or query,
 //!   reason, detail.
-//! - `SET CLOCK 'time'` sets the wall clock, `WAIT '30 s'` lets time pass, `END OF INPUT` closes all windows.
+//! - `SET CLOCK 'time'` sets the wall clock, `WAIT '30 s'` lets time pass, `END OF INPUT` closes all windows, `RESTART`
+//!   stops the gateway and starts it again.
 //! - `SET 'table.exec.state.ttl' = '1 d'` is for all that follows.
 //! - `CREATE TABLE` (without a connector: the file plays its part) and `CREATE VIEW` add to the pipelines.
 //! - `INSERT INTO sink SELECT …` adds a query to the pipelines; it works over all that was fed so far and after it.

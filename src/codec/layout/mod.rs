@@ -5,13 +5,23 @@
 //! differs, and what is seldom (a backslash, a number in scientific notation where one is read), goes the long way by
 //! `serde_json`, which also gives all errors.
 //!
-//! Bounds: [`LAYOUTS`] per table, each of at most [`MAX_PARTS`] values and [`MAX_BYTES`] bytes. Where messages have no
-//! layout in common, learning is tried ever more seldom.
+//! Values that nobody reads and that are nearly always the same (a unit, a version, a state) count as part of what stands
+//! between the others: one comparison passes several of them. Where it fails they are looked at one by one.
+//!
+//! Bounds: [`LAYOUTS`] per table, each of at most [`MAX_PARTS`] values, [`MAX_BYTES`] bytes between them, and
+//! [`MAX_CONSTANT`] bytes of a constant. Where messages have no layout in common, learning is tried ever more seldom.
 //!
 //! Invariant: a guess that succeeds gives what the long way gives.
 
+mod scalar;
+mod words;
+
+use self::scalar::{Scalar, skip};
+pub(super) use self::words::special;
+use self::words::{Literal, ShortNumber, text_at, whole_number};
+use super::TimestampFormat;
 use super::decode::{InputColumn, Origin};
-use super::json::{JsonShape, Node, parse_value};
+use super::json::{JsonShape, Node};
 use super::timestamp::epoch_micros;
 use crate::types::{Row, Type, Value, calendar};
 
@@ -23,10 +33,16 @@ const MAX_PARTS: usize = 256;
 const MAX_BYTES: usize = 8 * 1024;
 /// How deep objects and arrays are followed.
 const MAX_DEPTH: usize = 16;
-/// Digits of a number that a double holds, whatever they are.
-const EXACT_DIGITS: u32 = 15;
 /// The greatest number of messages of which one is learned.
 const MOST_SELDOM: u32 = 1_024;
+/// Bytes of a value that is taken for constant.
+const MAX_CONSTANT: usize = 64;
+/// A value that is another than in the message before more often than once in so many messages is not taken for constant:
+/// to put together anew what is compared costs about as much as a constant saves in so many messages.
+const SELDOM_CHANGED: u32 = 64;
+
+/// So many messages are looked back on for that, and half of them at the least.
+const REMEMBERED_MESSAGES: u32 = 16_384;
 
 /// The layouts that messages of one table had.
 #[derive(Debug, Default)]
@@ -44,33 +60,171 @@ pub(super) struct Layouts {
 /// What stands between the values of a message.
 #[derive(Debug, Default)]
 struct Layout {
-    bytes: Vec<u8>,
     parts: Vec<Part>,
+    /// What stands behind the last value.
+    rest: Literal,
     /// The columns that it has no value for, but for those of metadata, which are written for each message.
     absent: Vec<usize>,
+    /// The same message as it is compared: from one value that is read or changes to the next.
+    stretches: Vec<Stretch>,
+    /// How many messages have had it.
+    messages: u32,
 }
 
-/// A value.
+/// A value, and what stands before it.
 #[derive(Debug)]
 struct Part {
-    /// How many bytes stand before it, behind the value before.
-    before: usize,
-    /// The column that reads it, if one does.
-    slot: Option<usize>,
+    /// What stands before it, behind the value before.
+    before: Literal,
+    /// What becomes of it.
+    read: Read,
+    /// What it was in the last message, if nobody reads it and it seldom changes.
+    constant: Option<Box<[u8]>>,
+    /// How often it was another than in the message before.
+    changes: u32,
+}
+
+/// Values that are taken for constant, with what stands before, between and behind them.
+#[derive(Debug)]
+struct Stretch {
+    bytes: Literal,
+    /// The part of the first of them, if there is one.
+    first: usize,
+    /// The part of the value that follows; behind the last value there is none.
+    last: usize,
+    /// What becomes of that value.
+    read: Option<Read>,
+}
+
+/// How a value is read, and the column that it is for.
+#[derive(Clone, Debug)]
+enum Read {
+    /// By nobody.
+    Not,
+    Double(usize),
+    Text(usize),
+    /// An integer and the range of its type.
+    Integer(usize, i64, i64),
+    /// A whole number of so many microseconds since 1970, of which nothing is cut off.
+    Time(usize, i64),
+    /// As its column's type has it.
+    Other(usize),
+}
+
+impl Read {
+    fn of(slot: usize, ty: &Type, format: &TimestampFormat) -> Self {
+        match ty {
+            Type::Double => Self::Double(slot),
+            Type::String => Self::Text(slot),
+            Type::TinyInt | Type::SmallInt | Type::Int | Type::BigInt => {
+                let (least, greatest) = ty.integer_range().unwrap_or_default();
+                Self::Integer(slot, least, greatest)
+            }
+            Type::Timestamp { precision } | Type::TimestampLtz { precision } => {
+                match epoch_micros(1, format) {
+                    Some(unit) if unit > 0 && calendar::cut(unit, *precision) == unit => {
+                        Self::Time(slot, unit)
+                    }
+                    _ => Self::Other(slot),
+                }
+            }
+            _ => Self::Other(slot),
+        }
+    }
+
+    /// The column.
+    const fn slot(&self) -> Option<usize> {
+        match self {
+            Self::Not => None,
+            Self::Double(slot)
+            | Self::Text(slot)
+            | Self::Integer(slot, ..)
+            | Self::Time(slot, _)
+            | Self::Other(slot) => Some(*slot),
+        }
+    }
+
+    /// Reads what begins at `at`, where it is what is most often seen; gives where it ends.
+    #[inline]
+    fn quick(&self, message: &[u8], at: usize, row: &mut Row) -> Option<usize> {
+        match self {
+            Self::Not => skip(message, at),
+            Self::Double(slot) => {
+                let number = ShortNumber::read(message, at)?;
+                match &mut row[*slot] {
+                    Value::Double(place) => *place = number.double(),
+                    place => *place = Value::Double(number.double()),
+                }
+                Some(at + number.length as usize)
+            }
+            Self::Text(slot) => {
+                if *message.get(at)? != b'"' {
+                    return None;
+                }
+                let text = text_at(message, at + 1)?;
+                row[*slot] = Value::str(text.read(message)?);
+                Some(text.end + 1)
+            }
+            Self::Integer(slot, least, greatest) => {
+                let (number, end) = whole_number(message, at)?;
+                if number < *least || number > *greatest {
+                    return None;
+                }
+                match &mut row[*slot] {
+                    Value::Int(place) => *place = number,
+                    place => *place = Value::Int(number),
+                }
+                Some(end)
+            }
+            Self::Time(slot, unit) => {
+                let (number, end) = whole_number(message, at)?;
+                let micros = number.checked_mul(*unit)?;
+                match &mut row[*slot] {
+                    Value::Timestamp(place) => *place = micros,
+                    place => *place = Value::Timestamp(micros),
+                }
+                Some(end)
+            }
+            Self::Other(_) => None,
+        }
+    }
+
+    /// Reads whatever begins at `at`; gives where it ends.
+    fn any(
+        &self,
+        message: &[u8],
+        at: usize,
+        shape: &JsonShape,
+        columns: &[InputColumn],
+        row: &mut Row,
+    ) -> Option<usize> {
+        let slot = self.slot()?;
+        let column = &columns[slot];
+        let (scalar, end) = Scalar::read(message, at)?;
+        let value = scalar.value(&message[at..end], &column.ty, shape)?;
+        if value.is_null() && !column.nullable {
+            return None;
+        }
+        row[slot] = value;
+        Some(end)
+    }
 }
 
 impl Layouts {
     /// Fills `row`, but for columns of metadata, if the message has a layout that is known. If not, some may have been filled.
     pub(super) fn fill(
         &mut self,
-        text: &str,
+        message: &[u8],
         shape: &JsonShape,
         columns: &[InputColumn],
         row: &mut Row,
     ) -> bool {
         for try_ in 0..self.known.len() {
-            let at = (self.last + try_) % self.known.len();
-            if self.known[at].fill(text, shape, columns, row).is_some() {
+            let mut at = self.last + try_;
+            if at >= self.known.len() {
+                at -= self.known.len();
+            }
+            if self.known[at].fill(message, shape, columns, row).is_some() {
                 self.last = at;
                 self.paused = 0;
                 return true;
@@ -80,13 +234,13 @@ impl Layouts {
     }
 
     /// Learns the layout of a message that went the long way and was sound.
-    pub(super) fn learn(&mut self, text: &str, root: &Node, columns: &[InputColumn]) {
+    pub(super) fn learn(&mut self, text: &str, shape: &JsonShape, columns: &[InputColumn]) {
         if self.pause > 0 {
             self.pause -= 1;
             return;
         }
         let fits = |layout: &Layout| layout.parts.len() <= MAX_PARTS;
-        if let Some(layout) = Layout::of(text, root, columns).filter(fits) {
+        if let Some(layout) = Layout::of(text, shape, columns).filter(fits) {
             if self.known.len() < LAYOUTS {
                 self.last = self.known.len();
                 self.known.push(layout);
@@ -104,247 +258,131 @@ impl Layouts {
 }
 
 impl Layout {
-    fn of(text: &str, root: &Node, columns: &[InputColumn]) -> Option<Self> {
+    fn of(text: &str, shape: &JsonShape, columns: &[InputColumn]) -> Option<Self> {
         let mut learner = Learner {
             text,
             at: 0,
             literal: 0,
             layout: Self::default(),
+            format: &shape.options.timestamp,
+            columns,
         };
         learner.spaces();
-        learner.value(Some(root), 0)?;
+        learner.value(Some(&shape.root), 0)?;
         let mut layout = learner.layout;
-        let read = |slot: &usize| layout.parts.iter().any(|part| part.slot == Some(*slot));
+        let read = |slot: &usize| layout.parts.iter().any(|p| p.read.slot() == Some(*slot));
         let written = |slot: &usize| matches!(columns[*slot].origin, Origin::Metadata(_));
         let slots = (0..columns.len()).filter(|slot| !written(slot));
         layout.absent = slots.filter(|slot| !read(slot)).collect();
-        layout
-            .bytes
-            .extend_from_slice(&text.as_bytes()[learner.literal..]);
-        (layout.bytes.len() <= MAX_BYTES && !layout.parts.is_empty()).then_some(layout)
+        layout.rest = Literal::new(&text.as_bytes()[learner.literal..]);
+        let literals = layout.parts.iter().map(|part| part.before.bytes().len());
+        let bytes = literals.sum::<usize>() + layout.rest.bytes().len();
+        layout.stretch();
+        (bytes <= MAX_BYTES && !layout.parts.is_empty()).then_some(layout)
+    }
+
+    /// Puts together what is compared at once.
+    fn stretch(&mut self) {
+        self.stretches.clear();
+        let mut bytes = Vec::new();
+        let mut first = 0;
+        for (at, part) in self.parts.iter().enumerate() {
+            bytes.extend_from_slice(part.before.bytes());
+            if let Some(constant) = &part.constant {
+                bytes.extend_from_slice(constant);
+                continue;
+            }
+            self.stretches.push(Stretch {
+                bytes: Literal::new(&bytes),
+                first,
+                last: at,
+                read: Some(part.read.clone()),
+            });
+            bytes.clear();
+            first = at + 1;
+        }
+        bytes.extend_from_slice(self.rest.bytes());
+        self.stretches.push(Stretch {
+            bytes: Literal::new(&bytes),
+            first,
+            last: self.parts.len(),
+            read: None,
+        });
     }
 
     fn fill(
-        &self,
-        text: &str,
+        &mut self,
+        message: &[u8],
         shape: &JsonShape,
         columns: &[InputColumn],
         row: &mut Row,
     ) -> Option<()> {
-        let bytes = text.as_bytes();
-        let mut literals = &self.bytes[..];
         let mut at = 0;
-        for part in &self.parts {
-            let (before, others) = literals.split_at(part.before);
-            literals = others;
-            let behind = at + part.before;
-            if bytes.get(at..behind)? != before {
-                return None;
-            }
-            let (scalar, end) = Scalar::read(bytes, behind)?;
-            if let Some(slot) = part.slot {
-                let column = &columns[slot];
-                let value = scalar.value(&text[behind..end], &column.ty, shape)?;
-                if value.is_null() && !column.nullable {
-                    return None;
+        let mut as_expected = true;
+        for stretch in &self.stretches {
+            at = match stretch.bytes.behind(message, at) {
+                Some(behind) => behind,
+                None => {
+                    as_expected = false;
+                    self.walk(stretch, message, at)?
                 }
-                row[slot] = value;
+            };
+            if let Some(read) = &stretch.read {
+                at = match read.quick(message, at, row) {
+                    Some(end) => end,
+                    None => read.any(message, at, shape, columns, row)?,
+                };
             }
-            at = end;
         }
-        if bytes[at..] != *literals {
+        if at != message.len() {
             return None;
         }
         for slot in &self.absent {
             row[*slot] = Value::Null;
         }
+        self.messages += 1;
+        if self.messages == REMEMBERED_MESSAGES {
+            // What was long ago counts less, or a value that changes from now on would be held for constant for long.
+            self.messages /= 2;
+            self.parts.iter_mut().for_each(|part| part.changes /= 2);
+        }
+        if !as_expected {
+            self.note_changes(message);
+        }
         Some(())
     }
-}
 
-/// A scalar as it is read from a message.
-#[derive(Clone, Copy, Debug)]
-enum Scalar {
-    /// Without a backslash.
-    Text,
-    Number(Number),
-    Bool(bool),
-    Null,
-}
-
-/// A number without an exponent.
-#[derive(Clone, Copy, Debug)]
-struct Number {
-    negative: bool,
-    /// Its digits, if they are not too many.
-    digits: u64,
-    count: u32,
-    /// How many of them stand behind the point.
-    fraction: u32,
-    /// Whether it has an exponent, which is not read.
-    scientific: bool,
-}
-
-impl Scalar {
-    /// The scalar that begins at `at`, and where it ends.
-    fn read(bytes: &[u8], at: usize) -> Option<(Self, usize)> {
-        match bytes.get(at)? {
-            b'"' => {
-                let end = text_end(&bytes[at + 1..])?;
-                Some((Self::Text, at + end + 2))
-            }
-            b'-' | b'0'..=b'9' => {
-                let (number, end) = Number::read(bytes, at)?;
-                Some((Self::Number(number), end))
-            }
-            _ => {
-                let rest = &bytes[at..];
-                let word = |word: &[u8], scalar: Self| {
-                    rest.starts_with(word).then_some((scalar, at + word.len()))
-                };
-                word(b"true", Self::Bool(true))
-                    .or_else(|| word(b"false", Self::Bool(false)))
-                    .or_else(|| word(b"null", Self::Null))
-            }
+    /// Where a stretch ends whose values are not what they were.
+    fn walk(&self, stretch: &Stretch, message: &[u8], mut at: usize) -> Option<usize> {
+        for part in &self.parts[stretch.first..stretch.last] {
+            at = skip(message, part.before.behind(message, at)?)?;
         }
+        let behind = self.parts.get(stretch.last).map(|part| &part.before);
+        behind.unwrap_or(&self.rest).behind(message, at)
     }
 
-    /// The value of type `ty`, of which `raw` is the text; `None` if the long way is to decide.
-    fn value(self, raw: &str, ty: &Type, shape: &JsonShape) -> Option<Value> {
-        let format = &shape.options.timestamp;
-        let quick = match (self, ty) {
-            (Self::Null, _) => Some(Value::Null),
-            (Self::Text, Type::String) => Some(Value::str(&raw[1..raw.len() - 1])),
-            (Self::Number(number), Type::Double) => number.double().map(Value::Double),
-            (Self::Number(number), Type::Float) => number
-                .double()
-                .map(|number| number as f32)
-                .filter(|number| number.is_finite())
-                .map(Value::Float),
-            (Self::Number(number), Type::TinyInt | Type::SmallInt | Type::Int | Type::BigInt) => {
-                number.integer().and_then(|number| {
-                    let (least, greatest) = ty.integer_range()?;
-                    (least..=greatest)
-                        .contains(&number)
-                        .then_some(Value::Int(number))
-                })
+    /// Learns from a message that has this layout which values are other than they were.
+    fn note_changes(&mut self, message: &[u8]) {
+        let mut at = 0;
+        for part in &mut self.parts {
+            let Some((begin, end)) = part.before.behind(message, at).and_then(|begin| {
+                let (_, end) = Scalar::read(message, begin)?;
+                Some((begin, end))
+            }) else {
+                break;
+            };
+            at = end;
+            let value = &message[begin..end];
+            if part.constant.as_ref().is_none_or(|known| **known == *value) {
+                continue;
             }
-            (
-                Self::Number(number),
-                Type::Timestamp { precision } | Type::TimestampLtz { precision },
-            ) => {
-                let micros = number
-                    .integer()
-                    .and_then(|whole| epoch_micros(whole, format));
-                micros.map(|micros| Value::Timestamp(calendar::cut(micros, *precision)))
-            }
-            (Self::Bool(value), Type::Boolean) => Some(Value::Bool(value)),
-            _ => None,
-        };
-        quick.or_else(|| parse_value(raw, ty, format, 0))
+            part.changes += 1;
+            let often = part.changes * SELDOM_CHANGED > self.messages + 256;
+            let long = value.len() > MAX_CONSTANT;
+            part.constant = (!often && !long).then(|| value.into());
+        }
+        self.stretch();
     }
-}
-
-impl Number {
-    /// The number that begins at `at`, and where it ends, by the grammar of JSON.
-    fn read(bytes: &[u8], mut at: usize) -> Option<(Self, usize)> {
-        let negative = bytes.get(at) == Some(&b'-');
-        at += usize::from(negative);
-        let rest = bytes.get(at..)?;
-        let (mut number, whole) = digits(rest, 0);
-        if whole == 0 || (whole > 1 && rest[0] == b'0') {
-            return None;
-        }
-        let mut end = whole;
-        let mut fraction = 0;
-        if rest.get(end) == Some(&b'.') {
-            (number, fraction) = digits(&rest[end + 1..], number);
-            if fraction == 0 {
-                return None;
-            }
-            end += 1 + fraction;
-        }
-        let scientific = matches!(rest.get(end), Some(b'e' | b'E'));
-        if scientific {
-            end += 1;
-            end += usize::from(matches!(rest.get(end), Some(b'+' | b'-')));
-            let (_, exponent) = digits(rest.get(end..)?, 0);
-            if exponent == 0 {
-                return None;
-            }
-            end += exponent;
-        }
-        let number = Self {
-            negative,
-            digits: number,
-            count: (whole + fraction) as u32,
-            fraction: fraction as u32,
-            scientific,
-        };
-        Some((number, at + end))
-    }
-
-    /// Its value, if it is sure to be exact: both the digits and the power of ten are doubles, and one division rounds
-    /// as it should.
-    fn double(self) -> Option<f64> {
-        const POWERS: [f64; EXACT_DIGITS as usize + 1] = [
-            1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
-        ];
-        if self.scientific || self.count > EXACT_DIGITS {
-            return None;
-        }
-        let number = self.digits as f64 / POWERS[self.fraction as usize];
-        Some(if self.negative { -number } else { number })
-    }
-
-    /// Its value, if it is written as an integer and sure to fit.
-    fn integer(self) -> Option<i64> {
-        if self.scientific || self.fraction > 0 || self.count > 18 {
-            return None;
-        }
-        let number = self.digits as i64;
-        Some(if self.negative { -number } else { number })
-    }
-}
-
-/// Appends the digits that `bytes` begins with to a number; with how many there are.
-fn digits(bytes: &[u8], mut number: u64) -> (u64, usize) {
-    let mut count = 0;
-    for byte in bytes {
-        let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
-            break;
-        }
-        number = number.wrapping_mul(10).wrapping_add(u64::from(digit));
-        count += 1;
-    }
-    (number, count)
-}
-
-/// Where the quote is that ends a text, eight bytes at a time; `None` if something comes before it that may be an error
-/// or stand for something else: a backslash, a control character.
-fn text_end(bytes: &[u8]) -> Option<usize> {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = 0x80 * ONES;
-    const QUOTE: u64 = b'"' as u64 * ONES;
-    const BACKSLASH: u64 = b'\\' as u64 * ONES;
-    let (words, rest) = bytes.as_chunks::<8>();
-    for (number, word) in words.iter().enumerate() {
-        let word = u64::from_le_bytes(*word);
-        // The lowest byte that is marked is one of them; those above it may be marked by the borrow.
-        let (quotes, slashes) = (word ^ QUOTE, word ^ BACKSLASH);
-        let marked = (quotes.wrapping_sub(ONES) & !quotes)
-            | (slashes.wrapping_sub(ONES) & !slashes)
-            | (word.wrapping_sub(0x20 * ONES) & !word);
-        let marked = marked & HIGH;
-        if marked != 0 {
-            let at = 8 * number + marked.trailing_zeros() as usize / 8;
-            return (bytes[at] == b'"').then_some(at);
-        }
-    }
-    let ends = |byte: &u8| matches!(byte, b'"' | b'\\' | ..0x20);
-    let at = bytes.len() - rest.len() + rest.iter().position(ends)?;
-    (bytes[at] == b'"').then_some(at)
 }
 
 /// Walks a message that is known to be JSON.
@@ -354,6 +392,8 @@ struct Learner<'t> {
     /// Where that begins which stands before the next value.
     literal: usize,
     layout: Layout,
+    format: &'t TimestampFormat,
+    columns: &'t [InputColumn],
 }
 
 impl Learner<'_> {
@@ -430,22 +470,26 @@ impl Learner<'_> {
 
     fn scalar(&mut self, slots: &[usize]) -> Option<()> {
         let layout = &mut self.layout;
-        let slot = match slots {
-            [] => None,
-            [slot] => Some(*slot),
+        let read = match slots {
+            [] => Read::Not,
+            [slot] => Read::of(*slot, &self.columns[*slot].ty, self.format),
             // Two columns that read one value are filled the long way.
             _ => return None,
         };
         // A key that comes twice: the last one counts.
-        if slot.is_some() && layout.parts.iter().any(|part| part.slot == slot) {
+        let slot = read.slot();
+        if slot.is_some() && layout.parts.iter().any(|part| part.read.slot() == slot) {
             return None;
         }
-        let (_, end) = Scalar::read(self.text.as_bytes(), self.at)?;
-        let before = &self.text.as_bytes()[self.literal..self.at];
-        layout.bytes.extend_from_slice(before);
+        let bytes = self.text.as_bytes();
+        let (_, end) = Scalar::read(bytes, self.at)?;
+        let value = &bytes[self.at..end];
+        let constant = slot.is_none() && value.len() <= MAX_CONSTANT;
         layout.parts.push(Part {
-            before: before.len(),
-            slot,
+            before: Literal::new(&bytes[self.literal..self.at]),
+            read,
+            constant: constant.then(|| value.into()),
+            changes: 0,
         });
         self.at = end;
         self.literal = end;

@@ -2,22 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+use fastrand::Rng;
+
+use super::scalar::Number;
 use super::*;
 use crate::codec::decode::Origin;
 use crate::codec::{CodecError, JsonFormat, TimestampFormat};
-
-/// A generator of numbers (splitmix64): the seed is the whole story of a failure.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % bound as u64) as usize
-    }
-}
 
 const TYPES: [Type; 10] = [
     Type::String,
@@ -81,16 +71,16 @@ const SCALARS: [&str; 41] = [
 
 const KEYS: [&str; 6] = ["a", "b", "c", "long key", "\u{e4}", "d"];
 
-fn columns(random: &mut Random) -> Vec<InputColumn> {
-    let count = 1 + random.below(4);
+fn columns(random: &mut Rng) -> Vec<InputColumn> {
+    let count = 1 + random.usize(..4);
     (0..count)
         .map(|at| InputColumn {
             name: format!("c{at}").into(),
-            ty: TYPES[random.below(TYPES.len())].clone(),
-            nullable: random.below(5) > 0,
+            ty: TYPES[random.usize(..TYPES.len())].clone(),
+            nullable: random.usize(..5) > 0,
             origin: Origin::Payload {
-                path: (0..=random.below(5) / 4)
-                    .map(|_| KEYS[random.below(KEYS.len())].to_owned())
+                path: (0..=random.usize(..5) / 4)
+                    .map(|_| KEYS[random.usize(..KEYS.len())].to_owned())
                     .collect(),
             },
         })
@@ -105,10 +95,10 @@ enum Template {
 }
 
 impl Template {
-    fn random(random: &mut Random, depth: usize) -> Self {
-        match random.below(8) {
+    fn random(random: &mut Rng, depth: usize) -> Self {
+        match random.usize(..8) {
             0 if depth > 0 => Self::Array(
-                (0..random.below(3))
+                (0..random.usize(..3))
                     .map(|_| Self::random(random, depth - 1))
                     .collect(),
             ),
@@ -117,21 +107,21 @@ impl Template {
         }
     }
 
-    fn object(random: &mut Random, depth: usize) -> Self {
-        let fields = (0..random.below(6)).map(|_| {
-            let key = KEYS[random.below(KEYS.len())];
+    fn object(random: &mut Rng, depth: usize) -> Self {
+        let fields = (0..random.usize(..6)).map(|_| {
+            let key = KEYS[random.usize(..KEYS.len())];
             (key, Self::random(random, depth))
         });
         Self::Object(fields.collect())
     }
 
-    fn write(&self, random: &mut Random, out: &mut String) {
+    fn write(&self, random: &mut Rng, out: &mut String) {
         match self {
             // Mostly plain values, so that messages are sound.
-            Self::Scalar if random.below(4) > 0 => {
-                out.push_str(["21.37", "1", "true", "\"x\"", "1767225600123"][random.below(5)]);
+            Self::Scalar if random.usize(..4) > 0 => {
+                out.push_str(["21.37", "1", "true", "\"x\"", "1767225600123"][random.usize(..5)]);
             }
-            Self::Scalar => out.push_str(SCALARS[random.below(SCALARS.len())]),
+            Self::Scalar => out.push_str(SCALARS[random.usize(..SCALARS.len())]),
             Self::Object(fields) => {
                 out.push('{');
                 for (at, (key, value)) in fields.iter().enumerate() {
@@ -155,21 +145,21 @@ impl Template {
 }
 
 /// Changes a few characters of a message.
-fn damage(random: &mut Random, text: &mut String) {
-    for _ in 0..=random.below(2) {
+fn damage(random: &mut Rng, text: &mut String) {
+    for _ in 0..=random.usize(..2) {
         let places: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
-        let Some(&at) = places.get(random.below(places.len().max(1))) else {
+        let Some(&at) = places.get(random.usize(..places.len().max(1))) else {
             return;
         };
         let sign = [
             '"', '{', '}', ',', ':', ' ', '0', '.', '-', 'e', '\\', 'x', '\n', '\u{7f}',
         ];
-        match random.below(3) {
+        match random.usize(..3) {
             0 => drop(text.remove(at)),
-            1 => text.insert(at, sign[random.below(sign.len())]),
+            1 => text.insert(at, sign[random.usize(..sign.len())]),
             _ => {
                 text.remove(at);
-                text.insert(at, sign[random.below(sign.len())]);
+                text.insert(at, sign[random.usize(..sign.len())]);
             }
         }
     }
@@ -179,10 +169,10 @@ fn decode(
     shape: &JsonShape,
     layouts: &mut Layouts,
     columns: &[InputColumn],
-    text: &str,
+    payload: &[u8],
 ) -> Result<Vec<Row>, CodecError> {
     let mut rows = Vec::new();
-    let count = shape.decode(text, layouts, columns, &mut rows)?;
+    let count = shape.decode(payload, layouts, columns, &mut rows)?;
     rows.truncate(count);
     Ok(rows)
 }
@@ -191,17 +181,17 @@ fn decode(
 fn a_guess_gives_what_the_long_way_gives() {
     let (mut guessed, mut long) = (0, 0);
     for seed in 0..5_000 {
-        let mut random = Random(seed);
+        let mut random = Rng::with_seed(seed);
         let columns = columns(&mut random);
         let options = JsonFormat {
             timestamp: [
                 TimestampFormat::Sql,
                 TimestampFormat::EpochMillis,
                 TimestampFormat::EpochSeconds,
-            ][random.below(3)]
+            ][random.usize(..3)]
             .clone(),
-            ignore_parse_errors: random.below(3) == 0,
-            fail_on_missing_field: random.below(4) == 0,
+            ignore_parse_errors: random.usize(..3) == 0,
+            fail_on_missing_field: random.usize(..4) == 0,
             id_field: None,
         };
         let paths = columns
@@ -212,24 +202,31 @@ fn a_guess_gives_what_the_long_way_gives() {
                 _ => unreachable!("all are of the payload"),
             });
         let shape = JsonShape::new(&options, paths);
-        let templates: Vec<Template> = (0..=random.below(6))
+        let templates: Vec<Template> = (0..=random.usize(..6))
             .map(|_| Template::object(&mut random, 2))
             .collect();
         let mut layouts = Layouts::default();
         for _ in 0..30 {
             let mut text = String::new();
-            templates[random.below(templates.len())].write(&mut random, &mut text);
-            if random.below(4) == 0 {
+            templates[random.usize(..templates.len())].write(&mut random, &mut text);
+            if random.usize(..4) == 0 {
                 damage(&mut random, &mut text);
             }
-            let expected = decode(&shape, &mut Layouts::default(), &columns, &text);
+            let mut payload = text.clone().into_bytes();
+            if random.usize(..8) == 0 && !payload.is_empty() {
+                // A byte that makes it no UTF-8, or is lost within a character.
+                let at = random.usize(..payload.len());
+                payload[at] = 0x80 + random.usize(..0x80) as u8;
+            }
+            let payload = &payload[..];
+            let expected = decode(&shape, &mut Layouts::default(), &columns, payload);
             let mut row = vec![Value::Null; columns.len()];
-            if layouts.fill(&text, &shape, &columns, &mut row) {
+            if layouts.fill(payload, &shape, &columns, &mut row) {
                 guessed += 1;
             } else {
                 long += 1;
             }
-            let given = decode(&shape, &mut layouts, &columns, &text);
+            let given = decode(&shape, &mut layouts, &columns, payload);
             // By their text: NaN has no part here, and -0.0 is not 0.0.
             assert_eq!(
                 format!("{given:?}"),
@@ -246,12 +243,12 @@ fn a_guess_gives_what_the_long_way_gives() {
 
 #[test]
 fn a_quick_number_is_the_one_that_the_library_reads() {
-    let mut random = Random(1);
+    let mut random = Rng::with_seed(1);
     for _ in 0..200_000 {
-        let (before, behind) = (1 + random.below(12) as u32, 1 + random.below(9) as u32);
-        let whole = random.below(10_usize.pow(before));
-        let fraction = random.below(10_usize.pow(behind));
-        let text = match random.below(3) {
+        let (before, behind) = (1 + random.usize(..12) as u32, 1 + random.usize(..9) as u32);
+        let whole = random.usize(..10_usize.pow(before));
+        let fraction = random.usize(..10_usize.pow(behind));
+        let text = match random.usize(..3) {
             0 => format!("{whole}"),
             1 => format!("-{whole}.{fraction}"),
             _ => format!("{whole}.{fraction:05}"),
@@ -265,35 +262,62 @@ fn a_quick_number_is_the_one_that_the_library_reads() {
     }
 }
 
-#[test]
-fn messages_without_a_layout_in_common_are_learned_seldom() {
-    let columns = [InputColumn {
-        name: "v".into(),
-        ty: Type::Int,
-        nullable: true,
-        origin: Origin::Payload {
-            path: vec!["v".to_owned()],
-        },
-    }];
+/// A table with the one column `v`.
+fn one_integer() -> ([InputColumn; 1], JsonShape) {
+    let path = ["v".to_owned()];
     let options = JsonFormat {
         timestamp: TimestampFormat::Sql,
         ignore_parse_errors: false,
         fail_on_missing_field: false,
         id_field: None,
     };
-    let path = ["v".to_owned()];
     let shape = JsonShape::new(&options, [(0, &path[..])].into_iter());
+    let column = InputColumn {
+        name: "v".into(),
+        ty: Type::Int,
+        nullable: true,
+        origin: Origin::Payload { path: path.into() },
+    };
+    ([column], shape)
+}
+
+#[test]
+fn values_that_seldom_change_are_passed_at_once() {
+    let (columns, shape) = one_integer();
+    let mut layouts = Layouts::default();
+    let mut take = |number: i64, state: &str| {
+        let text = format!(r#"{{"unit":"°C","v":{number},"state":"{state}","seq":{number}}}"#);
+        let rows = decode(&shape, &mut layouts, &columns, text.as_bytes()).unwrap();
+        assert_eq!(rows, [[Value::Int(number)]]);
+        assert_eq!(layouts.known.len(), 1);
+        layouts.known[0].stretches.len()
+    };
+    for number in 0..1_000 {
+        let state = if number < 500 { "run" } else { "stopped" };
+        // Behind `v`, behind `seq`, and all the rest.
+        let stretches = take(number, state);
+        assert!(stretches == 3 || number < 10, "{stretches}");
+    }
+    for number in 0..1_000 {
+        let stretches = take(number, ["run", "\u{1f600}"][number as usize % 2]);
+        assert!(stretches == 4 || number < 100, "{stretches}");
+    }
+}
+
+#[test]
+fn messages_without_a_layout_in_common_are_learned_seldom() {
+    let (columns, shape) = one_integer();
     let mut layouts = Layouts::default();
     for number in 0..10_000 {
         let text = format!("{{\"k{number}\":0,\"v\":{number}}}");
-        let rows = decode(&shape, &mut layouts, &columns, &text).unwrap();
+        let rows = decode(&shape, &mut layouts, &columns, text.as_bytes()).unwrap();
         assert_eq!(rows, [[Value::Int(number)]]);
     }
     assert_eq!(layouts.paused, MOST_SELDOM);
     // What all have in common is found again.
     for number in 0..5_000 {
         let text = format!("{{\"v\":{number}}}");
-        decode(&shape, &mut layouts, &columns, &text).unwrap();
+        decode(&shape, &mut layouts, &columns, text.as_bytes()).unwrap();
     }
     assert_eq!(layouts.paused, 0);
 }

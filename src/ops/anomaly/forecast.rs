@@ -6,14 +6,17 @@
 //! values is within, whatever their distribution.
 //!
 //! Invariants: the band of a value is made before the value is learnt; there is none before four values of its hour
-//! are known. State has a fixed size of about 1.1 KB.
+//! are known. One value far off moves means and width by a bounded part. State has a fixed size of about 1.1 KB.
 
+use super::origin::Origin;
 use super::row;
 use crate::state::{Decoder, Encoder, StateError};
 use crate::types::Value;
 
 const HOURS: usize = 24;
 const WEEK_HOURS: usize = 7 * HOURS;
+/// Values that are not learnt, and say where the values are; few, as some devices report once a day.
+const FIRST: usize = 5;
 const LEAST_VALUES: u8 = 4;
 /// The shares of a new value in the means, when many have come.
 const HOUR_RATE: f64 = 0.03;
@@ -22,14 +25,15 @@ const WEEK_RATE: f64 = 0.05;
 const PRIOR: f64 = 8.0;
 /// How fast the factor follows misses.
 const FACTOR_RATE: f64 = 0.05;
+/// What a miss is learnt as at most, in mean deviations of its hour.
+const MOST_OFF: f64 = 10.0;
 const START_FACTOR: f32 = 3.0;
 const FACTORS: (f64, f64) = (0.1, 1_000.0);
 const MICROS_PER_HOUR: i64 = 3_600_000_000;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Forecast {
-    /// The first value, from which all others are counted.
-    origin: Option<f64>,
+    origin: Origin<FIRST>,
     hours: [f32; HOURS],
     deviations: [f32; HOURS],
     counts: [u8; HOURS],
@@ -41,7 +45,7 @@ pub(super) struct Forecast {
 impl Default for Forecast {
     fn default() -> Self {
         Self {
-            origin: None,
+            origin: Origin::new(),
             hours: [0.0; HOURS],
             deviations: [0.0; HOURS],
             counts: [0; HOURS],
@@ -55,8 +59,9 @@ impl Default for Forecast {
 impl Forecast {
     /// Takes a value at a time on the wall, in microseconds.
     pub(super) fn take(&mut self, value: f64, clock: i64, confidence: f64) -> Value {
-        let origin = *self.origin.get_or_insert(value);
-        let x = (value - origin).clamp(-1e18, 1e18);
+        let Some((x, origin)) = self.origin.take(value).zip(self.origin.median()) else {
+            return nothing();
+        };
         let slot = clock
             .div_euclid(MICROS_PER_HOUR)
             .rem_euclid(WEEK_HOURS as i64) as usize;
@@ -81,28 +86,22 @@ impl Forecast {
                 Value::Bool(outside),
             ])
         } else {
-            row([
-                Value::Null,
-                Value::Null,
-                Value::Null,
-                Value::Null,
-                Value::Bool(false),
-            ])
+            nothing()
         };
         if known && deviation > 0.0 {
             let missed = f64::from(u8::from(outside)) - (1.0 - confidence);
             let factor = f64::from(self.factor) * (1.0 + FACTOR_RATE * missed);
             self.factor = factor.clamp(FACTORS.0, FACTORS.1) as f32;
         }
+        let x = if known && deviation > 0.0 {
+            expected + residual.clamp(-MOST_OFF * deviation, MOST_OFF * deviation)
+        } else {
+            x
+        };
         let share = |least: f64, count: f64| least.max(1.0 / (count + 1.0));
         if count > 0 {
             let rate = share(HOUR_RATE, f64::from(count) - 1.0);
-            // One value far off widens the band by a bounded part.
-            let off = if known && deviation > 0.0 {
-                residual.abs().min(10.0 * deviation)
-            } else {
-                residual.abs()
-            };
+            let off = (x - expected).abs();
             self.deviations[hour] = (deviation + rate * (off - deviation)) as f32;
         }
         let rate = share(HOUR_RATE, f64::from(count));
@@ -115,8 +114,8 @@ impl Forecast {
     }
 
     pub(super) fn encode(&self, out: &mut Encoder) {
-        out.bool(self.origin.is_some());
-        out.f64(self.origin.unwrap_or_default());
+        out.u8(self.origin.count() as u8);
+        self.origin.encode(out);
         for parts in [&self.hours[..], &self.deviations, &self.week] {
             for part in parts {
                 out.f32(*part);
@@ -131,9 +130,10 @@ impl Forecast {
     }
 
     pub(super) fn decode(from: &mut Decoder<'_>) -> Result<Self, StateError> {
-        let mut read = Self::default();
-        let known = from.bool()?;
-        read.origin = Some(from.f64()?).filter(|_| known);
+        let mut read = Self {
+            origin: Origin::decode(usize::from(from.u8()?), from)?,
+            ..Self::default()
+        };
         for parts in [&mut read.hours[..], &mut read.deviations, &mut read.week] {
             for part in parts {
                 *part = from.f32()?;
@@ -147,4 +147,15 @@ impl Forecast {
         read.factor = from.f32()?;
         Ok(read)
     }
+}
+
+/// What is said as long as no band is known.
+fn nothing() -> Value {
+    row([
+        Value::Null,
+        Value::Null,
+        Value::Null,
+        Value::Null,
+        Value::Bool(false),
+    ])
 }

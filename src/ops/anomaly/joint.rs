@@ -1,17 +1,19 @@
 //! `ANOMALY_SCORE_JOINT`: how unlike their past several columns are together, also where each alone is as ever.
 //!
 //! The statistic is the Mahalanobis distance from a running mean under a running covariance, of the values and of
-//! their smoothed distances; how rare it is says the same tail as in `ANOMALY_SCORE`. Robust in two ways: a row that is far off
-//! moves mean and covariance as one at [`HUBER`] would, and the covariance is shrunk a little towards its diagonal.
+//! their smoothed distances; how rare it is says the same tail as in `ANOMALY_SCORE`. Robust in three ways: nothing is
+//! learnt of the first rows but where values are ([`Origin`]); a row that is far off moves mean and covariance as one at
+//! [`HUBER`] would; and the covariance is shrunk a little towards its diagonal.
 //!
 //! **What a score means**: minus the decimal logarithm of the probability of such a distance, less the 0.3 that two
 //! statistics cost.
 //!
 //! Invariants: a row is judged before it is learnt; nothing is scored for the first [`WARM_UP`] rows. State is bounded by the
-//! number of columns: 320 bytes for eight.
+//! number of columns: 330 bytes for eight, and up to 900 for their first rows.
 
+use super::origin::Origin;
 use super::row;
-use super::score::{Tail, WARM_UP};
+use super::score::{FIRST, Tail, WARM_UP};
 use crate::plan::JointOptions;
 use crate::state::{Decoder, Encoder, StateError};
 use crate::types::Value;
@@ -22,6 +24,8 @@ const RATE: f64 = 0.001;
 const SMOOTH_RATE: f64 = 0.1;
 /// Rows farther off than this, in deviations per root of the number of columns, count less.
 const HUBER: f64 = 3.0;
+/// As many times farther off they may be before the distances are learnt.
+const HUBER_AT_FIRST: f64 = 10.0;
 /// What is added to the diagonal of the correlations.
 const SHRINK: f64 = 1e-3;
 /// A distance from a constant, in deviations.
@@ -33,10 +37,10 @@ const TWO_STATISTICS: f64 = 0.301;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Joint {
+    /// How many rows were learnt.
     count: u32,
     quiet: u32,
-    /// The first row.
-    origin: Vec<f64>,
+    origins: Vec<Origin<FIRST>>,
     mean: Vec<f32>,
     /// The lower triangle, row by row.
     covariance: Vec<f32>,
@@ -50,7 +54,7 @@ impl Joint {
         Self {
             count: 0,
             quiet: 0,
-            origin: vec![0.0; columns],
+            origins: vec![Origin::new(); columns],
             mean: vec![0.0; columns],
             covariance: vec![0.0; columns * (columns + 1) / 2],
             smooth: vec![0.0; columns],
@@ -59,15 +63,23 @@ impl Joint {
     }
 
     pub(super) fn take(&mut self, options: &JointOptions, values: &[f64]) -> Value {
-        if self.count == 0 {
-            self.origin.copy_from_slice(values);
-        }
+        let columns = self.origins.iter_mut().zip(values);
+        let far: Vec<Option<f64>> = columns.map(|(origin, value)| origin.take(*value)).collect();
+        // All columns have come equally often.
+        let Some(far) = far.into_iter().collect::<Option<Vec<f64>>>() else {
+            return row([
+                Value::Double(0.0),
+                Value::Bool(false),
+                Value::Null,
+                Value::Null,
+            ]);
+        };
         self.count = self.count.saturating_add(1);
         let deviations: Vec<f64> = (0..values.len())
             .map(|i| f64::from(self.covariance[at(i, i)]).max(0.0).sqrt())
             .collect();
         let off: Vec<f64> = (0..values.len())
-            .map(|i| (values[i] - self.origin[i]).clamp(-1e18, 1e18) - f64::from(self.mean[i]))
+            .map(|i| far[i] - f64::from(self.mean[i]))
             .collect();
         let standard: Vec<f64> = off
             .iter()
@@ -98,13 +110,20 @@ impl Joint {
         let mut score: f64 = 0.0;
         // The first distances are from a mean and a covariance that know nothing.
         let judged = self.count.saturating_sub(BURN_IN);
+        let warm = self.count > WARM_UP - FIRST as u32;
+        // As long as a tail knows little, one row that is no reading would be most of what it knows.
+        let most = if warm {
+            f64::INFINITY
+        } else {
+            HUBER * (values.len() as f64).sqrt()
+        };
         if judged > 0 {
             for (tail, statistic) in self.tails.iter_mut().zip([distance, drift]) {
                 score = score.max(tail.score(statistic, judged) - TWO_STATISTICS);
-                tail.learn(statistic, judged);
+                tail.learn(statistic.min(most), judged);
             }
         }
-        if self.count <= WARM_UP {
+        if !warm {
             score = 0.0;
         }
         let quiet = self.quiet > 0;
@@ -120,7 +139,18 @@ impl Joint {
         // What goes beyond the bound of a column counts in full for what it should have been.
         let beyond = off[loudest] - standard[loudest] * deviations[loudest];
         let unexpected = pull[loudest] / inverse[loudest][loudest] * deviations[loudest] + beyond;
-        self.learn(&off, distance);
+        let learnt: Vec<f64> = (0..values.len())
+            .map(|i| {
+                let most = if deviations[i] > 0.0 {
+                    FROM_CONSTANT * deviations[i]
+                } else {
+                    // A constant has no deviation to measure by; its own size has to do.
+                    self.origins[i].median().unwrap_or_default().abs().max(1.0)
+                };
+                off[i].clamp(-most, most)
+            })
+            .collect();
+        self.learn(&learnt, distance);
         for (held, smooth) in self.smooth.iter_mut().zip(smooth) {
             *held = smooth as f32;
         }
@@ -143,9 +173,12 @@ impl Joint {
 
     fn learn(&mut self, off: &[f64], distance: f64) {
         let rate = RATE.max(1.0 / f64::from(self.count));
-        let near = HUBER * (off.len() as f64).sqrt();
-        // The first rows are all far from a mean and covariance that know nothing.
-        let weight = if self.count > BURN_IN && distance > near {
+        let mut near = HUBER * (off.len() as f64).sqrt();
+        if self.count <= BURN_IN {
+            // The first rows are all far from a mean and covariance that know nothing.
+            near *= HUBER_AT_FIRST;
+        }
+        let weight = if self.count > 1 && distance > near {
             near / distance
         } else {
             1.0
@@ -203,9 +236,14 @@ impl Joint {
     }
 
     pub(super) fn encode(&self, out: &mut Encoder) {
-        out.u64(u64::from(self.count));
+        // All columns have come equally often.
+        let gathered = self.origins.first().map_or(FIRST, Origin::count);
+        out.u64(gathered as u64 + u64::from(self.count));
+        self.origins.iter().for_each(|origin| origin.encode(out));
+        if gathered < FIRST {
+            return;
+        }
         out.u64(u64::from(self.quiet));
-        self.origin.iter().for_each(|value| out.f64(*value));
         for parts in [&self.mean, &self.covariance, &self.smooth] {
             for part in parts {
                 out.f32(*part);
@@ -220,11 +258,16 @@ impl Joint {
     ) -> Result<Self, StateError> {
         let mut read = Self::new(options);
         let invalid = |_| StateError::Invalid { what: "count" };
-        read.count = u32::try_from(from.u64()?).map_err(invalid)?;
-        read.quiet = u32::try_from(from.u64()?).map_err(invalid)?;
-        for value in &mut read.origin {
-            *value = from.f64()?;
+        let came = from.u64()?;
+        let gathered = came.min(FIRST as u64);
+        for origin in &mut read.origins {
+            *origin = Origin::decode(gathered as usize, from)?;
         }
+        if gathered < FIRST as u64 {
+            return Ok(read);
+        }
+        read.count = u32::try_from(came - gathered).map_err(invalid)?;
+        read.quiet = u32::try_from(from.u64()?).map_err(invalid)?;
         for parts in [&mut read.mean, &mut read.covariance, &mut read.smooth] {
             for part in parts {
                 *part = from.f32()?;

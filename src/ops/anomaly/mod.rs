@@ -16,6 +16,7 @@ mod charts;
 mod forecast;
 mod history;
 mod joint;
+mod origin;
 mod quality;
 mod rules;
 mod score;
@@ -226,7 +227,7 @@ fn verdict(verdict: Verdict) -> Value {
     row([
         Value::Double(verdict.score),
         Value::Bool(verdict.alarm),
-        Value::Double(verdict.expected),
+        double(verdict.expected),
         text(verdict.channel.map(score::Channel::name)),
     ])
 }

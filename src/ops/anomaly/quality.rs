@@ -103,19 +103,27 @@ impl RateOfChange {
     }
 }
 
-/// Extremes that the range of a flat line needs are kept up to so many, of each side. Beyond that the two oldest
-/// become one that has the later time and the wider value: a flat line is then flagged later, never wrongly.
+/// Extremes that the range of a flat line needs are kept up to so many, of each side. Beyond that those of one bucket
+/// become one.
 const MAX_EXTREMES: usize = 64;
 
-/// A time, and an extreme from there on.
+/// The buckets of a span. A window, with both its ends, meets at most two more of them, so it fits.
+const BUCKETS: i64 = 60;
+
+/// A time, and an extreme from there on; the oldest first.
 type Extremes = VecDeque<(EventTime, f64)>;
 
-/// The range of the last values: what may yet be the least or the greatest of a window that ends later.
+/// The range of the last values, over a span for each of the two flags.
+///
+/// What may yet be the least or the greatest of a window is kept as it is, so the range is exact, up to
+/// [`MAX_EXTREMES`] on each side. A drift has more: then extremes that lie in the same sixtieth of the span become one,
+/// with the latest time and the widest value of them. So a value counts for up to a sixtieth of the span longer than it
+/// should: a flat line is then flagged that much later, and never wrongly.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct FlatLine {
     first: Option<EventTime>,
-    low: Extremes,
-    high: Extremes,
+    suspect: Window,
+    bad: Window,
 }
 
 impl FlatLine {
@@ -126,40 +134,66 @@ impl FlatLine {
         value: Option<f64>,
         time: EventTime,
         tolerance: f64,
-        [suspect, bad]: [Timespan; 2],
+        [suspect, bad]: [Option<Timespan>; 2],
     ) -> i64 {
         let first = *self.first.get_or_insert(time);
-        let longest = time.minus(suspect.max(bad));
-        for extremes in [&mut self.low, &mut self.high] {
-            while extremes.front().is_some_and(|(at, _)| *at < longest) {
-                extremes.pop_front();
-            }
-        }
-        let Some(value) = value else {
-            return MISSING;
+        let flat = |window: &mut Window, span: Option<Timespan>| {
+            let range = span.and_then(|span| window.range(value, time, span));
+            let whole = span.is_some_and(|span| first <= time.minus(span));
+            whole && range.is_some_and(|range| range < tolerance)
         };
-        push(&mut self.low, time, value, |held| held >= value, f64::min);
-        push(&mut self.high, time, value, |held| held <= value, f64::max);
-        let flat = |span: Timespan| {
-            let from = time.minus(span);
-            let extreme = |of: &Extremes| {
-                let found = of.iter().find(|(at, _)| *at >= from);
-                found.map_or(value, |(_, extreme)| *extreme)
-            };
-            first <= from && extreme(&self.high) - extreme(&self.low) < tolerance
-        };
-        if flat(bad) {
-            BAD
-        } else if flat(suspect) {
-            SUSPECT
-        } else {
-            GOOD
+        let suspect = flat(&mut self.suspect, suspect);
+        let bad = flat(&mut self.bad, bad);
+        match value {
+            None => MISSING,
+            Some(_) if bad => BAD,
+            Some(_) if suspect => SUSPECT,
+            Some(_) => GOOD,
         }
     }
 
     pub(super) fn encode(&self, out: &mut Encoder) {
         out.bool(self.first.is_some());
         out.time(self.first.unwrap_or(EventTime::MIN));
+        self.suspect.encode(out);
+        self.bad.encode(out);
+    }
+
+    pub(super) fn decode(from: &mut Decoder<'_>) -> Result<Self, StateError> {
+        let known = from.bool()?;
+        Ok(Self {
+            first: Some(from.time()?).filter(|_| known),
+            suspect: Window::decode(from)?,
+            bad: Window::decode(from)?,
+        })
+    }
+}
+
+/// The values of a span that are or may become its least or its greatest.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Window {
+    low: Extremes,
+    high: Extremes,
+}
+
+impl Window {
+    /// The range of the values of a span up to this one, which is part of it if it is not missing.
+    fn range(&mut self, value: Option<f64>, time: EventTime, span: Timespan) -> Option<f64> {
+        let from = time.minus(span);
+        for extremes in [&mut self.low, &mut self.high] {
+            while extremes.front().is_some_and(|(at, _)| *at < from) {
+                extremes.pop_front();
+            }
+        }
+        if let Some(value) = value {
+            push(&mut self.low, (time, value), span, |held| held >= value);
+            push(&mut self.high, (time, value), span, |held| held <= value);
+        }
+        let (low, high) = (self.low.front()?, self.high.front()?);
+        Some(high.1 - low.1)
+    }
+
+    fn encode(&self, out: &mut Encoder) {
         for extremes in [&self.low, &self.high] {
             out.u64(extremes.len() as u64);
             for (at, extreme) in extremes {
@@ -169,15 +203,14 @@ impl FlatLine {
         }
     }
 
-    pub(super) fn decode(from: &mut Decoder<'_>) -> Result<Self, StateError> {
-        let known = from.bool()?;
-        let first = Some(from.time()?).filter(|_| known);
-        let mut read = Self {
-            first,
-            ..Self::default()
-        };
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, StateError> {
+        let mut read = Self::default();
         for extremes in [&mut read.low, &mut read.high] {
-            for _ in 0..from.count("extremes")? {
+            let count = from.count("extremes")?;
+            if count > MAX_EXTREMES {
+                return Err(StateError::Invalid { what: "extremes" });
+            }
+            for _ in 0..count {
                 extremes.push_back((from.time()?, from.f64()?));
             }
         }
@@ -188,19 +221,27 @@ impl FlatLine {
 /// Adds a value, before which what it surpasses no longer matters.
 fn push(
     extremes: &mut Extremes,
-    time: EventTime,
-    value: f64,
+    newest: (EventTime, f64),
+    span: Timespan,
     surpassed: impl Fn(f64) -> bool,
-    wider: impl Fn(f64, f64) -> f64,
 ) {
     while extremes.back().is_some_and(|(_, held)| surpassed(*held)) {
         extremes.pop_back();
     }
-    extremes.push_back((time, value));
-    if extremes.len() > MAX_EXTREMES
-        && let (Some((_, oldest)), Some(next)) = (extremes.pop_front(), extremes.front_mut())
-    {
-        next.1 = wider(oldest, next.1);
+    extremes.push_back(newest);
+    if extremes.len() > MAX_EXTREMES {
+        let width = span.as_micros().saturating_add(BUCKETS - 1) / BUCKETS;
+        let width = width.max(1);
+        let bucket = |at: EventTime| at.as_micros().div_euclid(width);
+        let mut merged = Extremes::with_capacity(MAX_EXTREMES);
+        for (at, extreme) in extremes.drain(..) {
+            match merged.back_mut() {
+                // An older extreme is the wider one.
+                Some((last, _)) if bucket(*last) == bucket(at) => *last = at,
+                _ => merged.push_back((at, extreme)),
+            }
+        }
+        *extremes = merged;
     }
 }
 
@@ -247,7 +288,7 @@ mod tests {
             [1, 3, 3, 1, 1, 1, 1, 1, 3, 1, 1, 1, 1, 1, 1, 3, 1, 1, 1, 3]
         );
         let mut flat = FlatLine::default();
-        let spans = [Timespan::from_secs(180), Timespan::from_secs(300)];
+        let spans = [180, 300].map(|seconds| Some(Timespan::from_secs(seconds)));
         let flags: Vec<i64> = minutes(&[
             1.0, 2.0, 2.0001, 2.0, 2.0001, 2.0, 2.0001, 2.0, 4.0, 5.0, 3.0, 3.0001, 3.0005,
             3.00001, NAN, 3.0, 3.0, 3.0, 6.0, 7.0,
@@ -284,31 +325,69 @@ mod tests {
         assert_eq!(spikes(&values), [2, 1, 4, 4, 4, 1, 2, 9, 2]);
     }
 
-    /// A drift keeps every value as an extreme; the bound on them delays a flag, and makes none.
+    /// The flags that a look at all rows gives, for a line that was flat for so long already at each of them.
+    fn exact(values: &[f64], i: usize, span: usize) -> bool {
+        let window = values.get(i.saturating_sub(span)..=i).unwrap_or_default();
+        let low = window.iter().copied().fold(f64::MAX, f64::min);
+        let high = window.iter().copied().fold(f64::MIN, f64::max);
+        i >= span && high - low < 1.0
+    }
+
+    /// Spans of few microseconds have fewer than sixty buckets.
     #[test]
-    fn a_flat_line_of_many_extremes_is_never_flagged_wrongly() {
-        let span = Timespan::from_secs(200);
-        let mut flat = FlatLine::default();
-        let mut values = Vec::new();
-        for i in 0..2_000_i64 {
-            let time = EventTime::from_micros(i * 1_000_000);
-            let value = if i % 700 < 500 {
-                (i % 700) as f64 * 0.01
-            } else {
-                5.0
-            };
-            values.push(value);
-            let flag = flat.take(Some(value), time, 1.0, [span, span]);
-            let from = usize::try_from(i - 200).unwrap_or_default();
-            let window = &values[from..];
-            let low = window.iter().copied().fold(f64::MAX, f64::min);
-            let high = window.iter().copied().fold(f64::MIN, f64::max);
-            let right = i >= 200 && high - low < 1.0;
-            assert!(flag == GOOD || right, "wrong at {i}");
-            assert!(flat.low.len() <= MAX_EXTREMES && flat.high.len() <= MAX_EXTREMES);
-            if right && i % 700 > 500 + 150 {
-                assert_eq!(flag, BAD, "missed at {i}");
+    fn extremes_are_bounded_for_any_span() {
+        for micros in [1, 59, 60, 61, 100, 119, 121, 10_000, i64::MAX] {
+            let mut flat = FlatLine::default();
+            for i in 0..5_000 {
+                let spans = [Some(Timespan::from_micros(micros)), None];
+                flat.take(Some(i as f64), EventTime::from_micros(i), 1.0, spans);
+                assert!(flat.suspect.low.len() <= MAX_EXTREMES, "{micros}: {i}");
             }
+        }
+    }
+
+    /// A drift keeps every value as an extreme: beyond the bound on them a flag comes a sixtieth of its span later, and
+    /// none comes wrongly, of each span on its own.
+    #[test]
+    fn a_flat_line_of_many_extremes_is_flagged_a_sixtieth_of_its_span_late_and_never_wrongly() {
+        const SECONDS: [usize; 2] = [100, 600];
+        // A ramp that is flat and one that is not, up and down, a plateau after each.
+        let values: Vec<f64> = (0..12_000_usize)
+            .map(|i| {
+                let part = (i % 3_000) as f64;
+                let slope = [0.001, 0.002, -0.001, -0.05][i / 3_000];
+                slope * part.min(2_000.0)
+            })
+            .collect();
+        let spans = SECONDS.map(|span| Some(Timespan::from_secs(span as i64)));
+        for wanted in [spans, [spans[0], None], [None, spans[1]]] {
+            let mut flat = FlatLine::default();
+            let mut flags = [0; 5];
+            for (i, value) in values.iter().enumerate() {
+                let time = EventTime::from_micros(i as i64 * 1_000_000 - 5_000_000_000);
+                let flag = flat.take(Some(*value), time, 1.0, wanted);
+                flags[flag as usize] += 1;
+                let held = [&flat.suspect, &flat.bad].map(|window| [&window.low, &window.high]);
+                let mut held = held.as_flattened().iter();
+                assert!(held.all(|extremes| extremes.len() <= MAX_EXTREMES));
+                for (n, worse) in [(0, SUSPECT), (1, BAD)] {
+                    if wanted[n].is_none() {
+                        assert_ne!(flag, worse, "{wanted:?}: row {i} of a span that is not set");
+                        continue;
+                    }
+                    let (span, late) = (SECONDS[n], SECONDS[n].div_ceil(60));
+                    let flagged = flag == worse || flag == BAD && exact(&values, i, SECONDS[1]);
+                    if flagged {
+                        assert!(exact(&values, i, span), "{wanted:?}: row {i} is not flat");
+                    }
+                    let long = exact(&values, i, span + late);
+                    assert!(
+                        flagged || flag == BAD || !long,
+                        "{wanted:?}: row {i} is missed"
+                    );
+                }
+            }
+            assert!(flags[3] + flags[4] > 3_000, "{flags:?}");
         }
     }
 }

@@ -11,13 +11,13 @@
 
 use smallvec::SmallVec;
 
-use super::super::keyed::{KeyState, Keyed};
+use super::super::keyed::{KeyState, Keyed, read_key};
 use super::super::timers::Timers;
 use super::super::{Discard, Emit, Operator};
 use super::{MAX_ROWS, max_keys_reached, time_of, too_many_rows};
-use crate::expr::{Context, EvalError, Expr};
+use crate::expr::{Context, Expr};
 use crate::plan::{self, JoinSide};
-use crate::state::{Decoder, Encoder, StateError, key_bytes};
+use crate::state::{Decoder, Encoder, StateError};
 use crate::types::{EventTime, Fingerprint, Lineage, Progress, Row, Timeline, Timespan, Value};
 
 /// An interval join.
@@ -31,7 +31,6 @@ pub struct IntervalJoin {
     state: Keyed<Held>,
     due: Timers,
     joined: Row,
-    key: Row,
     key_bytes: Vec<u8>,
     identity: Vec<u8>,
 }
@@ -88,7 +87,6 @@ impl IntervalJoin {
             state: Keyed::new(max_keys),
             due: Timers::default(),
             joined: Row::new(),
-            key: Row::new(),
             key_bytes: Vec::new(),
             identity: Vec::new(),
         }
@@ -110,22 +108,6 @@ impl IntervalJoin {
         } else {
             (time.plus(self.lower), time.plus(self.upper))
         }
-    }
-
-    /// Reads the key of a row; false if a part of it is NULL.
-    fn read_key(
-        &mut self,
-        side: usize,
-        row: &[Value],
-        context: &Context,
-    ) -> Result<bool, EvalError> {
-        self.key.clear();
-        for key in &self.sides[side].keys {
-            self.key.push(key.eval(row, context)?);
-        }
-        self.key_bytes.clear();
-        key_bytes(&self.key, &mut self.key_bytes);
-        Ok(!self.key.iter().any(Value::is_null))
     }
 
     /// Gives out a row without a partner, if its side is outer.
@@ -181,10 +163,7 @@ impl IntervalJoin {
                 Ok(false) => continue,
                 Ok(true) => {}
                 Err(error) => {
-                    emit.discard(Discard {
-                        reason: "expression_error",
-                        detail: error.to_string(),
-                    });
+                    emit.discard(Discard::expression(&error));
                     continue;
                 }
             }
@@ -260,14 +239,11 @@ impl Operator for IntervalJoin {
             Ok(time) => time,
             Err(discard) => return emit.discard(discard),
         };
-        match self.read_key(input, row, context) {
+        match read_key(&self.sides[input].keys, row, context, &mut self.key_bytes) {
             Ok(true) => {}
             Ok(false) => return self.alone(input, row, lineage, emit),
             Err(error) => {
-                return emit.discard(Discard {
-                    reason: "expression_error",
-                    detail: error.to_string(),
-                });
+                return emit.discard(Discard::expression(&error));
             }
         }
         let expiry = self.expiry(input, time);
@@ -293,10 +269,10 @@ impl Operator for IntervalJoin {
             return;
         }
         if known.is_some_and(|slot| self.state.get(slot).rows[input].len() >= MAX_ROWS) {
-            return emit.discard(too_many_rows(&self.key));
+            return emit.discard(too_many_rows(&self.key_bytes));
         }
         let Some(slot) = self.state.slot(&self.key_bytes) else {
-            return emit.discard(max_keys_reached(&self.key, self.state.len()));
+            return emit.discard(max_keys_reached(&self.key_bytes, self.state.len()));
         };
         let held = self.state.change(slot);
         held.line = at.line;
@@ -316,7 +292,7 @@ impl Operator for IntervalJoin {
 
     fn advance(&mut self, to: Progress, emit: &mut dyn Emit) {
         while let Some((at, mut slots)) = self.due.take(to) {
-            slots.sort_unstable_by(|a, b| self.state.key(*a).cmp(self.state.key(*b)));
+            self.state.sort(&mut slots);
             for slot in slots {
                 self.expire(slot, at, emit);
             }

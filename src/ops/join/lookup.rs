@@ -5,10 +5,10 @@
 
 use std::collections::HashMap;
 
+use super::super::keyed::read_key;
 use super::super::{Discard, Emit};
-use crate::expr::{Context, EvalError, Expr};
+use crate::expr::{Context, EvalError};
 use crate::plan;
-use crate::state::key_bytes;
 use crate::types::{Fingerprint, Lineage, Row, Value};
 
 /// A lookup join.
@@ -61,7 +61,7 @@ impl LookupJoin {
         let known = match read_key(&self.join.keys, row, context, &mut self.key) {
             Ok(true) => self.index.get(self.key.as_slice()),
             Ok(false) => None,
-            Err(error) => return emit.discard(expression_error(&error)),
+            Err(error) => return emit.discard(Discard::expression(&error)),
         };
         let mut met = 0;
         let output = &mut self.joined;
@@ -79,7 +79,7 @@ impl LookupJoin {
                     met += 1;
                 }
                 Ok(false) => {}
-                Err(error) => emit.discard(expression_error(&error)),
+                Err(error) => emit.discard(Discard::expression(&error)),
             }
         }
         if met == 0 && self.join.outer {
@@ -88,28 +88,5 @@ impl LookupJoin {
             output.extend(std::iter::repeat_n(Value::Null, self.join.width));
             emit.row(output, lineage.child(self.fingerprint, 0));
         }
-    }
-}
-
-/// Reads a key; false if a part of it is NULL.
-fn read_key(
-    keys: &[Expr],
-    row: &[Value],
-    context: &Context,
-    into: &mut Vec<u8>,
-) -> Result<bool, EvalError> {
-    let mut values = Row::new();
-    for key in keys {
-        values.push(key.eval(row, context)?);
-    }
-    into.clear();
-    key_bytes(&values, into);
-    Ok(!values.iter().any(Value::is_null))
-}
-
-fn expression_error(error: &EvalError) -> Discard {
-    Discard {
-        reason: "expression_error",
-        detail: error.to_string(),
     }
 }

@@ -10,7 +10,7 @@ pub use lookup::LookupJoin;
 pub use temporal::TemporalJoin;
 
 use super::Discard;
-use super::keyed::values_text;
+use super::keyed::key_text;
 use crate::types::{EventTime, Timespan, Value};
 
 /// Rows of one key that one side of a join may hold. What comes beyond it is discarded and counted.
@@ -27,10 +27,10 @@ fn time_of(row: &[Value], column: usize, shift: Timespan) -> Result<EventTime, D
     }
 }
 
-fn max_keys_reached(key: &[Value], keys: usize) -> Discard {
+fn max_keys_reached(key: &[u8], keys: usize) -> Discard {
     let detail = format!(
         "key {} is new and limits.max_keys = {keys} keys have rows that wait for a partner",
-        values_text(key)
+        key_text(key)
     );
     Discard {
         reason: "max_keys",
@@ -38,10 +38,10 @@ fn max_keys_reached(key: &[Value], keys: usize) -> Discard {
     }
 }
 
-fn too_many_rows(key: &[Value]) -> Discard {
+fn too_many_rows(key: &[u8]) -> Discard {
     let detail = format!(
         "key {} has {MAX_ROWS} rows that wait for a partner; narrow the time bounds of the join, or join by more columns",
-        values_text(key)
+        key_text(key)
     );
     Discard {
         reason: "join_limit",

@@ -8,13 +8,13 @@
 //!
 //! Bounds: one version of each key and those that are ahead of the watermark, and the left rows that wait.
 
-use super::super::keyed::{KeyState, Keyed};
+use super::super::keyed::{KeyState, Keyed, read_key};
 use super::super::timers::Timers;
 use super::super::{Discard, Emit, Operator};
 use super::{MAX_ROWS, max_keys_reached, time_of, too_many_rows};
-use crate::expr::{Context, EvalError, Expr};
+use crate::expr::{Context, Expr};
 use crate::plan::{self, JoinSide};
-use crate::state::{Decoder, Encoder, StateError, key_bytes};
+use crate::state::{Decoder, Encoder, StateError};
 use crate::types::{EventTime, Fingerprint, Lineage, Progress, Row, Timeline, Value};
 
 /// A temporal join.
@@ -26,7 +26,6 @@ pub struct TemporalJoin {
     state: Keyed<History>,
     due: Timers,
     joined: Row,
-    key: Row,
     key_bytes: Vec<u8>,
 }
 
@@ -99,25 +98,8 @@ impl TemporalJoin {
             state: Keyed::new(max_keys),
             due: Timers::default(),
             joined: Row::new(),
-            key: Row::new(),
             key_bytes: Vec::new(),
         }
-    }
-
-    /// Reads the key of a row; false if a part of it is NULL.
-    fn read_key(
-        &mut self,
-        side: usize,
-        row: &[Value],
-        context: &Context,
-    ) -> Result<bool, EvalError> {
-        self.key.clear();
-        for key in &self.sides[side].keys {
-            self.key.push(key.eval(row, context)?);
-        }
-        self.key_bytes.clear();
-        key_bytes(&self.key, &mut self.key_bytes);
-        Ok(!self.key.iter().any(Value::is_null))
     }
 
     /// Gives out a left row with a version, or alone where there is none and the join is outer.
@@ -139,10 +121,7 @@ impl TemporalJoin {
                 None => true,
                 Some(Ok(fits)) => fits,
                 Some(Err(error)) => {
-                    emit.discard(Discard {
-                        reason: "expression_error",
-                        detail: error.to_string(),
-                    });
+                    emit.discard(Discard::expression(&error));
                     self.joined = output;
                     return;
                 }
@@ -229,10 +208,10 @@ impl TemporalJoin {
             });
         }
         if known.is_some_and(|slot| self.state.get(slot).waiting.len() >= MAX_ROWS) {
-            return emit.discard(too_many_rows(&self.key));
+            return emit.discard(too_many_rows(&self.key_bytes));
         }
         let Some(slot) = self.state.slot(&self.key_bytes) else {
-            return emit.discard(max_keys_reached(&self.key, self.state.len()));
+            return emit.discard(max_keys_reached(&self.key_bytes, self.state.len()));
         };
         let history = self.state.change(slot);
         history.line = at.line;
@@ -247,10 +226,10 @@ impl TemporalJoin {
     fn version(&mut self, row: &[Value], time: EventTime, at: Progress, emit: &mut dyn Emit) {
         let known = self.state.find(&self.key_bytes);
         if known.is_some_and(|slot| self.state.get(slot).versions.len() >= MAX_ROWS) {
-            return emit.discard(too_many_rows(&self.key));
+            return emit.discard(too_many_rows(&self.key_bytes));
         }
         let Some(slot) = self.state.slot(&self.key_bytes) else {
-            return emit.discard(max_keys_reached(&self.key, self.state.len()));
+            return emit.discard(max_keys_reached(&self.key_bytes, self.state.len()));
         };
         let history = self.state.change(slot);
         history.line = at.line;
@@ -281,22 +260,20 @@ impl Operator for TemporalJoin {
             Ok(time) => time,
             Err(discard) => return emit.discard(discard),
         };
-        match (self.read_key(input, row, context), input) {
+        let keys = &self.sides[input].keys;
+        match (read_key(keys, row, context, &mut self.key_bytes), input) {
             (Ok(true), 0) => self.left(row, lineage, (time, at), context, emit),
             (Ok(true), _) => self.version(row, time, at, emit),
             // A NULL key meets nothing.
             (Ok(false), 0) => self.give(row, lineage, None, context, emit),
             (Ok(false), _) => {}
-            (Err(error), _) => emit.discard(Discard {
-                reason: "expression_error",
-                detail: error.to_string(),
-            }),
+            (Err(error), _) => emit.discard(Discard::expression(&error)),
         }
     }
 
     fn advance(&mut self, to: Progress, emit: &mut dyn Emit) {
         while let Some((at, mut slots)) = self.due.take(to) {
-            slots.sort_unstable_by(|a, b| self.state.key(*a).cmp(self.state.key(*b)));
+            self.state.sort(&mut slots);
             for slot in slots {
                 self.fire(slot, at, emit);
             }

@@ -8,12 +8,12 @@
 
 use smallvec::SmallVec;
 
-use super::super::keyed::{KeyState, Keyed, key_text};
+use super::super::keyed::{KeyState, Keyed, key_text, read_key};
 use super::super::timers::Timers;
 use super::super::{Discard, Emit, Operator};
 use super::{MAX_WAITING_ROWS, no_room, time_of};
 use crate::expr::{Context, Expr};
-use crate::state::{Decoder, Encoder, StateError, key_bytes};
+use crate::state::{Decoder, Encoder, StateError};
 use crate::types::{EventTime, Lineage, Progress, Row, Timeline, Timespan, Value};
 
 /// The first row of each key within a span.
@@ -27,7 +27,6 @@ pub struct Deduplicate {
     due: Timers,
     /// Which keys have a run that may be forgotten. Nobody waits for that.
     expiry: Timers,
-    key: Row,
     key_bytes: Vec<u8>,
     output: Row,
 }
@@ -87,7 +86,6 @@ impl Deduplicate {
             state: Keyed::new(max_keys),
             due: Timers::default(),
             expiry: Timers::default(),
-            key: Row::new(),
             key_bytes: Vec::new(),
             output: Row::new(),
         }
@@ -137,19 +135,9 @@ impl Operator for Deduplicate {
             Ok(time) => time,
             Err(discard) => return emit.discard(discard),
         };
-        self.key.clear();
-        for key in &self.keys {
-            match key.eval(row, context) {
-                Ok(value) => self.key.push(value),
-                Err(error) => {
-                    let reason = "expression_error";
-                    let detail = error.to_string();
-                    return emit.discard(Discard { reason, detail });
-                }
-            }
+        if let Err(error) = read_key(&self.keys, row, context, &mut self.key_bytes) {
+            return emit.discard(Discard::expression(&error));
         }
-        self.key_bytes.clear();
-        key_bytes(&self.key, &mut self.key_bytes);
         if time <= at.watermark {
             let known = self.state.find(&self.key_bytes);
             let place = known.map(|slot| self.place(&self.state.get(slot).open, time));
@@ -219,7 +207,7 @@ impl Operator for Deduplicate {
 
     fn advance(&mut self, to: Progress, emit: &mut dyn Emit) {
         while let Some((at, mut slots)) = self.due.take(to) {
-            slots.sort_unstable_by(|a, b| self.state.key(*a).cmp(self.state.key(*b)));
+            self.state.sort(&mut slots);
             slots.dedup();
             for slot in slots {
                 let due = |run: &Run| run.first == at && run.row.is_some();

@@ -141,7 +141,12 @@ impl Layout {
         context: &Context,
     ) -> Result<[Box<[Value]>; 2], EvalError> {
         let all = |exprs: &[Expr]| -> Result<Box<[Value]>, EvalError> {
-            exprs.iter().map(|expr| expr.eval(row, context)).collect()
+            // Of the size that it will have: collecting results would have to guess, and move them in the end.
+            let mut values = Vec::with_capacity(exprs.len());
+            for expr in exprs {
+                values.push(expr.eval(row, context)?);
+            }
+            Ok(values.into())
         };
         Ok([all(&self.kept)?, all(&self.once)?])
     }

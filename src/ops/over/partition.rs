@@ -6,6 +6,8 @@
 
 use std::collections::VecDeque;
 
+use smallvec::SmallVec;
+
 use super::super::Discard;
 use super::super::accumulator::Accumulator;
 use super::super::anomaly::Detector;
@@ -14,7 +16,7 @@ use super::frames::{Kept, Placed, Rows, Slide};
 use super::layout::{LagPlan, Layout, Source};
 use crate::plan::{Frame, MAX_FRAME_ROWS};
 use crate::state::{Decoder, Encoder, StateError};
-use crate::types::{EventTime, Lineage, Timeline, Timespan, Value};
+use crate::types::{EventTime, Lineage, Row, Timeline, Timespan, Value};
 
 /// A row that waits for the watermark.
 #[derive(Debug)]
@@ -29,7 +31,10 @@ pub(super) struct Waiting {
 }
 
 /// What takes a row with the values of the functions, or why there are none.
-type Each<'a> = dyn FnMut(&Waiting, Result<&[Value], Discard>) + 'a;
+type Each<'a> = dyn FnMut(Waiting, Result<&mut Row, Discard>) + 'a;
+
+/// Rows of one time: mostly one.
+pub(super) type Peers = SmallVec<[Waiting; 1]>;
 
 /// What is known of the rows of a key that were given.
 #[derive(Debug, Default)]
@@ -95,6 +100,10 @@ impl Partition {
     }
 
     fn put(&mut self, waiting: Waiting) {
+        if self.waiting.capacity() == 0 {
+            // Mostly there is one.
+            self.waiting.reserve_exact(1);
+        }
         // Nearly always behind all others.
         let place = self.waiting.iter().rposition(|w| w.time <= waiting.time);
         self.waiting
@@ -102,7 +111,7 @@ impl Partition {
     }
 
     /// The rows of the earliest time that wait, if `until` has reached it.
-    pub(super) fn take(&mut self, until: EventTime) -> Option<Vec<Waiting>> {
+    pub(super) fn take(&mut self, until: EventTime) -> Option<Peers> {
         let time = self.waiting.front()?.time;
         if time > until {
             return None;
@@ -125,11 +134,13 @@ impl Partition {
         }
     }
 
-    /// Takes the rows of one time; gives each with the values of the functions, or why there are none.
+    /// Takes the rows of one time; gives each with the values of the functions, or why there are none. `values` is room
+    /// for them.
     pub(super) fn advance(
         &mut self,
         layout: &Layout,
-        mut peers: Vec<Waiting>,
+        mut peers: Peers,
+        values: &mut Row,
         each: &mut Each<'_>,
     ) {
         let Some(time) = peers.first().map(|peer| peer.time) else {
@@ -147,7 +158,7 @@ impl Partition {
                  a window before"
             );
             let reason = "frame_limit";
-            each(&refused, Err(Discard { reason, detail }));
+            each(refused, Err(Discard { reason, detail }));
         }
         let first = given.rows.end();
         if !layout.frames.is_empty() {
@@ -175,10 +186,9 @@ impl Partition {
                 placed.update(&mut given.totals[which], &peer.inputs[1], 1);
             }
         }
-        let mut values = Vec::with_capacity(layout.sources.len());
-        for (number, peer) in (first..).zip(&peers) {
-            let found = given.row(layout, number, before, peer, &mut values);
-            each(peer, found.map(|()| values.as_slice()));
+        for (number, peer) in (first..).zip(peers) {
+            let found = given.row(layout, number, before, &peer, values);
+            each(peer, found.map(|()| &mut *values));
         }
         given.tidy();
     }

@@ -11,15 +11,15 @@
 //! must not change a late row's values: so the time of the latest row that was forgotten is remembered, and a late row
 //! of an unknown key that might look back so far is refused.
 
-use super::super::keyed::{Keyed, key_text};
+use super::super::keyed::{Keyed, key_text, read_key};
 use super::super::timers::Timers;
 use super::super::{Discard, Emit, Operator};
 use super::layout::Layout;
 use super::partition::Partition;
 use super::{MAX_WAITING_ROWS, no_room, time_of};
-use crate::expr::{Context, EvalError, Expr};
+use crate::expr::{Context, Expr};
 use crate::plan::{Frame, OverFunction};
-use crate::state::{Decoder, Encoder, StateError, key_bytes};
+use crate::state::{Decoder, Encoder, StateError};
 use crate::types::{EventTime, Lineage, Progress, Row, Timeline, Timespan, Value};
 
 /// The shortest step of time.
@@ -44,9 +44,9 @@ pub struct Over {
     due: Timers,
     /// Which keys nothing looks back on any more. Nobody waits for that: a silent key's time does not go on for it.
     expiry: Timers,
-    key: Row,
     key_bytes: Vec<u8>,
     output: Row,
+    values: Row,
 }
 
 impl Over {
@@ -79,20 +79,10 @@ impl Over {
             forgotten: EventTime::MIN,
             due: Timers::default(),
             expiry: Timers::default(),
-            key: Row::new(),
             key_bytes: Vec::new(),
             output: Row::new(),
+            values: Row::new(),
         }
-    }
-
-    fn evaluate(&mut self, row: &[Value], context: &Context) -> Result<(), EvalError> {
-        self.key.clear();
-        for key in &self.keys {
-            self.key.push(key.eval(row, context)?);
-        }
-        self.key_bytes.clear();
-        key_bytes(&self.key, &mut self.key_bytes);
-        Ok(())
     }
 
     /// Why a row at or before the watermark is late, if it is.
@@ -158,23 +148,23 @@ impl Over {
             layout,
             state,
             output,
+            values,
             ..
         } = self;
-        let key = state.key(slot).to_vec();
-        let partition = state.change(slot);
+        let (key, partition) = state.change_of(slot);
         while let Some(peers) = partition.take(at) {
             if let (Some(ttl), Some(first)) = (ttl, peers.first()) {
                 partition.forget(ttl, first.time);
             }
-            partition.advance(layout, peers, &mut |row, values| match values {
+            partition.advance(layout, peers, values, &mut |row, values| match values {
                 Ok(values) => {
                     output.clear();
-                    output.extend_from_slice(&row.row);
-                    output.extend_from_slice(values);
+                    output.extend(row.row);
+                    output.append(values);
                     emit.row(output, row.lineage);
                 }
                 Err(Discard { reason, detail }) => {
-                    let key = key_text(&key);
+                    let key = key_text(key);
                     let of = if key.is_empty() { "" } else { " of key " };
                     let detail = format!("row{of}{key} at {}: {detail}", row.time);
                     emit.discard(Discard { reason, detail });
@@ -217,18 +207,18 @@ impl Operator for Over {
             Ok(time) => time,
             Err(discard) => return emit.discard(discard),
         };
-        let mut discard = |reason, detail| emit.discard(Discard { reason, detail });
-        if let Err(error) = self.evaluate(row, context) {
-            return discard("expression_error", error.to_string());
+        if let Err(error) = read_key(&self.keys, row, context, &mut self.key_bytes) {
+            return emit.discard(Discard::expression(&error));
         }
         if time <= at.watermark
             && let Some(detail) = self.late(time, at.watermark)
         {
-            return discard("late", detail);
+            let reason = "late";
+            return emit.discard(Discard { reason, detail });
         }
         let inputs = match self.layout.evaluate(row, context) {
             Ok(inputs) => inputs,
-            Err(error) => return discard("expression_error", error.to_string()),
+            Err(error) => return emit.discard(Discard::expression(&error)),
         };
         let Some(slot) = self.state.slot(&self.key_bytes) else {
             return emit.discard(no_room(&key_text(&self.key_bytes), self.state.len()));
@@ -239,7 +229,8 @@ impl Operator for Over {
                 "{MAX_WAITING_ROWS} rows of key {key} wait for the watermark, which is the most: declare a shorter delay \
                  in WATERMARK, or a 'scan.watermark.idle-timeout'"
             );
-            return discard("waiting_limit", detail);
+            let reason = "waiting_limit";
+            return emit.discard(Discard { reason, detail });
         }
         let partition = self.state.change(slot);
         partition.line = at.line;
@@ -250,7 +241,7 @@ impl Operator for Over {
     fn advance(&mut self, to: Progress, emit: &mut dyn Emit) {
         // One time after the other, so that all keys' rows come in order.
         while let Some((at, mut slots)) = self.due.take(to) {
-            slots.sort_unstable_by(|a, b| self.state.key(*a).cmp(self.state.key(*b)));
+            self.state.sort(&mut slots);
             for slot in slots {
                 self.fire(at, slot, emit);
             }
@@ -338,6 +329,10 @@ mod tests {
 
         fn count(&mut self, what: &'static str) {
             panic!("nothing is counted as {what}");
+        }
+
+        fn on(&mut self, _at: Progress) {
+            panic!("rows of OVER are where their input is");
         }
     }
 

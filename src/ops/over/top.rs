@@ -5,13 +5,13 @@
 
 use std::cmp::Ordering;
 
-use super::super::keyed::{KeyState, Keyed, key_text};
+use super::super::keyed::{KeyState, Keyed, key_text, read_key};
 use super::super::timers::Timers;
 use super::super::{Discard, Emit, Operator};
 use super::{no_room, time_of};
 use crate::expr::{Context, EvalError, Expr, total_order};
 use crate::plan::SortKey;
-use crate::state::{Decoder, Encoder, StateError, key_bytes};
+use crate::state::{Decoder, Encoder, StateError, push_key};
 use crate::types::{EventTime, Lineage, Progress, Row, Timeline, Timespan, Value};
 
 /// `ROW_NUMBER() OVER (PARTITION BY window_start, window_end, keys ORDER BY …) <= limit`.
@@ -25,7 +25,6 @@ pub struct WindowTop {
     state: Keyed<Best>,
     /// Which windows have closed.
     due: Timers,
-    key: Row,
     key_bytes: Vec<u8>,
     output: Row,
 }
@@ -79,22 +78,16 @@ impl WindowTop {
             limit: limit.max(1),
             state: Keyed::new(max_keys),
             due: Timers::default(),
-            key: Row::new(),
             key_bytes: Vec::new(),
             output: Row::new(),
         }
     }
 
     fn evaluate(&mut self, row: &[Value], context: &Context) -> Result<Box<[Value]>, EvalError> {
-        self.key.clear();
-        for key in &self.keys {
-            self.key.push(key.eval(row, context)?);
-        }
+        read_key(&self.keys, row, context, &mut self.key_bytes)?;
         // Windows of a key come out in the order of their end, as their timers do.
-        self.key.push(row[self.window.0].clone());
-        self.key.push(row[self.window.1].clone());
-        self.key_bytes.clear();
-        key_bytes(&self.key, &mut self.key_bytes);
+        push_key(&row[self.window.0], &mut self.key_bytes);
+        push_key(&row[self.window.1], &mut self.key_bytes);
         let by = self.order.iter();
         by.map(|key| key.expr.eval(row, context)).collect()
     }
@@ -152,12 +145,7 @@ impl Operator for WindowTop {
         }
         let by = match self.evaluate(row, context) {
             Ok(by) => by,
-            Err(error) => {
-                return emit.discard(Discard {
-                    reason: "expression_error",
-                    detail: error.to_string(),
-                });
-            }
+            Err(error) => return emit.discard(Discard::expression(&error)),
         };
         let Some(slot) = self.state.slot(&self.key_bytes) else {
             return emit.discard(no_room(&key_text(&self.key_bytes), self.state.len()));
@@ -188,7 +176,7 @@ impl Operator for WindowTop {
 
     fn advance(&mut self, to: Progress, emit: &mut dyn Emit) {
         while let Some((instant, mut slots)) = self.due.take(to) {
-            slots.sort_unstable_by(|a, b| self.state.key(*a).cmp(self.state.key(*b)));
+            self.state.sort(&mut slots);
             for slot in slots {
                 let end = self.state.get(slot).end;
                 if end.map(last_instant) != Some(instant) {

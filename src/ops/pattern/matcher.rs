@@ -25,7 +25,7 @@ use crate::plan::{
     Condition, End, Instruction, MAX_PARTIAL_MATCHES, MAX_PATTERN_BYTES, MAX_PATTERN_ROWS, Match,
     Skip, Slot, Total,
 };
-use crate::types::{EventTime, Fingerprint, Row, Value};
+use crate::types::{EventTime, Fingerprint, Row};
 
 /// Finds the matches of one pattern.
 #[derive(Debug)]
@@ -93,7 +93,7 @@ impl Matcher {
         &mut self,
         partition: &mut Partition,
         now: EventTime,
-        key: &[Value],
+        key: &[u8],
         emit: &mut dyn Emit,
     ) {
         let ahead = self.plan.lookahead as u64;
@@ -113,7 +113,7 @@ impl Matcher {
         partition.begun.front().map(|begun| begun.time.plus(within))
     }
 
-    fn look_at_next(&mut self, partition: &mut Partition, key: &[Value], emit: &mut dyn Emit) {
+    fn look_at_next(&mut self, partition: &mut Partition, key: &[u8], emit: &mut dyn Emit) {
         let number = partition.next;
         let Some(time) = partition.row(number).map(|row| row.time) else {
             return;
@@ -125,6 +125,7 @@ impl Matcher {
         for begun in &mut all {
             self.step(begun, partition, number);
         }
+        all.retain(Begun::is_alive);
         let (waits, accepts) = if self.anchored && !partition.started {
             &self.first_of_all
         } else {
@@ -138,16 +139,20 @@ impl Matcher {
             ending: Ending::Row,
         };
         if !waits.is_empty() {
-            begun.partial.push(Partial {
+            let mut partial = Partial {
                 path: Path::default(),
                 totals: self.no_totals(),
                 waits: waits.clone(),
-            });
-            self.step(&mut begun, partition, number);
+            };
+            if !self.fails_at_once(&mut partial, partition, number) {
+                begun.partial.push(partial);
+                self.step(&mut begun, partition, number);
+            }
         }
         partition.started = self.anchored;
-        all.push_back(begun);
-        all.retain(Begun::is_alive);
+        if begun.is_alive() {
+            all.push_back(begun);
+        }
         partition.begun = all;
         if let Some(failure) = self.failure.take() {
             emit.discard(Discard {
@@ -158,8 +163,10 @@ impl Matcher {
                 ),
             });
         }
-        self.decide(partition, key, emit);
-        self.bound(partition, key, emit);
+        if !partition.begun.is_empty() {
+            self.decide(partition, key, emit);
+            self.bound(partition, key, emit);
+        }
         partition.forget_rows(self.plan.lookback);
     }
 
@@ -168,7 +175,7 @@ impl Matcher {
         &mut self,
         partition: &mut Partition,
         now: EventTime,
-        key: &[Value],
+        key: &[u8],
         emit: &mut dyn Emit,
     ) {
         let Some(within) = self.plan.within else {
@@ -205,6 +212,24 @@ impl Matcher {
             begun.accepted = preferred;
             begun.ending = Ending::Timeout;
         }
+    }
+
+    /// Whether a row can be the first of no match, as most rows; a `partial` match that waits for its first row would tell
+    /// the same, but at more length.
+    fn fails_at_once(&mut self, partial: &mut Partial, partition: &Partition, number: u64) -> bool {
+        if !self.plan.totals.is_empty() {
+            return false;
+        }
+        let waits = Arc::clone(&partial.waits);
+        waits.iter().all(|wait| match self.program.at(wait) {
+            Instruction::Row { variable, .. } => {
+                let conditional = self.plan.variables[variable].condition.is_some();
+                let tells = conditional && self.alone[variable];
+                let mut test = || self.test(variable, partial, number, partition, number);
+                tells && test().is_none()
+            }
+            _ => false,
+        })
     }
 
     /// Has what has begun look at a row.
@@ -404,7 +429,7 @@ impl Matcher {
     }
 
     /// Gives out the matches that are decided.
-    fn decide(&mut self, partition: &mut Partition, key: &[Value], emit: &mut dyn Emit) {
+    fn decide(&mut self, partition: &mut Partition, key: &[u8], emit: &mut dyn Emit) {
         if !self.ordered {
             let decided = |begun: &Begun| begun.partial.is_empty();
             if !partition.begun.iter().any(decided) {
@@ -440,7 +465,7 @@ impl Matcher {
         &mut self,
         partition: &mut Partition,
         begun: Begun,
-        key: &[Value],
+        key: &[u8],
         emit: &mut dyn Emit,
     ) -> u64 {
         let Begun {
@@ -478,7 +503,7 @@ impl Matcher {
         partition: &Partition,
         row: u64,
         path: &Path,
-        key: &[Value],
+        key: &[u8],
         emit: &mut dyn Emit,
     ) -> u64 {
         let (end, of) = match self.plan.skip {
@@ -512,7 +537,7 @@ impl Matcher {
     }
 
     /// Gives up what goes beyond the bounds.
-    fn bound(&mut self, partition: &mut Partition, key: &[Value], emit: &mut dyn Emit) {
+    fn bound(&mut self, partition: &mut Partition, key: &[u8], emit: &mut dyn Emit) {
         while partition.partial_matches() > MAX_PARTIAL_MATCHES {
             let newest = partition.begun.iter().rposition(|b| !b.partial.is_empty());
             let Some(newest) = newest else { break };
@@ -544,13 +569,7 @@ impl Matcher {
         partition.row_bytes + partition.begun.iter().map(begun).sum::<usize>()
     }
 
-    fn give_up(
-        &mut self,
-        partition: &mut Partition,
-        at: usize,
-        key: &[Value],
-        emit: &mut dyn Emit,
-    ) {
+    fn give_up(&mut self, partition: &mut Partition, at: usize, key: &[u8], emit: &mut dyn Emit) {
         emit.discard(Discard {
             reason: "pattern_limit",
             detail: format!(

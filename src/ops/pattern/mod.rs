@@ -16,16 +16,18 @@ mod path;
 mod program;
 mod read;
 
+use std::collections::VecDeque;
+
 use super::keyed::{KeyState, Keyed};
 use super::timers::Deadlines;
 use super::{Discard, Emit, Operator};
 use crate::expr::Context;
 use crate::plan::{self, LateRows, MAX_PATTERN_BYTES, MAX_PATTERN_ROWS};
-use crate::state::{Decoder, Encoder, StateError, decode_key, key_bytes};
+use crate::state::{Decoder, Encoder, StateError, push_key};
 use crate::types::{EventTime, Fingerprint, Lineage, Progress, Row, Timeline, Value};
 
 use matcher::Matcher;
-use partition::{HeldRow, Partition};
+use partition::{Begun, HeldRow, Partition};
 use read::key_text;
 
 /// Patterns do not read the clock: the plan refuses it.
@@ -39,8 +41,28 @@ pub struct Match {
     matcher: Matcher,
     state: Keyed<Partition>,
     due: Deadlines,
-    key: Row,
     key_bytes: Vec<u8>,
+    room: Room,
+}
+
+/// Room for the rows and the matches of a key that has none.
+#[derive(Debug, Default)]
+struct Room {
+    rows: VecDeque<HeldRow>,
+    begun: VecDeque<Begun>,
+}
+
+/// Places of a room that is left to the next key: one that has held much is not kept.
+const ROOM: usize = 16;
+
+/// Leaves the room of what a key no longer has to the next.
+fn leave<T>(held: &mut VecDeque<T>, room: &mut VecDeque<T>) {
+    if held.is_empty() {
+        let left = std::mem::take(held);
+        if left.capacity() <= ROOM {
+            *room = left;
+        }
+    }
 }
 
 impl Match {
@@ -50,8 +72,8 @@ impl Match {
             matcher: Matcher::new(plan.clone(), fingerprint),
             state: Keyed::new(max_keys),
             due: Deadlines::default(),
-            key: Row::new(),
             key_bytes: Vec::new(),
+            room: Room::default(),
         }
     }
 
@@ -79,13 +101,21 @@ impl Match {
         if self.state.get(slot).armed != Some(at) {
             return;
         }
-        let key = decode_key(self.state.key(slot)).expect("the key was written by this operator");
-        let mut partition = std::mem::take(self.state.change(slot));
+        let (key, partition) = self.state.change_of(slot);
+        // Most keys need room for rows and matches only while a row is looked at, and so share it.
+        let Room { rows, begun } = &mut self.room;
+        if partition.rows.is_empty() {
+            std::mem::swap(&mut partition.rows, rows);
+        }
+        if partition.begun.is_empty() {
+            std::mem::swap(&mut partition.begun, begun);
+        }
         partition.take(at);
-        self.matcher.catch_up(&mut partition, at, &key, emit);
+        self.matcher.catch_up(partition, at, key, emit);
         partition.armed = None;
-        *self.state.change(slot) = partition;
-        if self.state.get(slot).is_empty() {
+        leave(&mut partition.rows, rows);
+        leave(&mut partition.begun, begun);
+        if partition.is_empty() {
             self.state.emptied();
         }
         self.arm(slot);
@@ -127,19 +157,27 @@ impl Operator for Match {
                 detail,
             });
         }
-        self.key.clear();
-        self.key
-            .extend(plan.partition.iter().map(|at| row[*at].clone()));
         self.key_bytes.clear();
-        key_bytes(&self.key, &mut self.key_bytes);
-        let known = self.state.find(&self.key_bytes);
-        if let Some(known) = known.map(|slot| self.state.get(slot))
-            && (known.waiting.len() >= MAX_PATTERN_ROWS || known.waiting_bytes >= MAX_PATTERN_BYTES)
-        {
+        for at in &plan.partition {
+            push_key(&row[*at], &mut self.key_bytes);
+        }
+        let Some(slot) = self.state.slot(&self.key_bytes) else {
+            let detail = format!(
+                "key {} is new and limits.max_keys = {} keys have rows of a pattern",
+                key_text(&self.key_bytes),
+                self.state.len()
+            );
+            return emit.discard(Discard {
+                reason: "max_keys",
+                detail,
+            });
+        };
+        let known = self.state.get(slot);
+        if known.waiting.len() >= MAX_PATTERN_ROWS || known.waiting_bytes >= MAX_PATTERN_BYTES {
             let detail = format!(
                 "key {} has {} rows of {} bytes that wait for the watermark, of at most {MAX_PATTERN_ROWS} and \
                  {MAX_PATTERN_BYTES}, and one row more; let the watermark follow more closely, or partition by more columns",
-                key_text(&self.key),
+                key_text(&self.key_bytes),
                 known.waiting.len(),
                 known.waiting_bytes,
             );
@@ -148,33 +186,16 @@ impl Operator for Match {
                 detail,
             });
         }
-        let Some(slot) = self.state.slot(&self.key_bytes) else {
-            let detail = format!(
-                "key {} is new and limits.max_keys = {} keys have rows of a pattern",
-                key_text(&self.key),
-                self.state.len()
-            );
-            return emit.discard(Discard {
-                reason: "max_keys",
-                detail,
-            });
-        };
         let values: Box<[Value]> = plan.kept.iter().map(|at| row[*at].clone()).collect();
         let partition = self.state.change(slot);
         partition.line = at.line;
-        let row = HeldRow {
-            time,
-            lineage,
-            values,
-            written: false,
-        };
-        partition.wait(row, &plan.order);
+        partition.wait(HeldRow::new(time, lineage, values), &plan.order);
         self.arm(slot);
     }
 
     fn advance(&mut self, to: Progress, emit: &mut dyn Emit) {
         while let Some((at, mut slots)) = self.due.take(to) {
-            slots.sort_unstable_by(|a, b| self.state.key(*a).cmp(self.state.key(*b)));
+            self.state.sort(&mut slots);
             for slot in slots {
                 self.catch_up(slot, at, emit);
             }

@@ -24,8 +24,8 @@ use crate::types::{EventTime, Lineage, Timeline, Value};
 #[derive(Debug)]
 pub(super) struct Partition {
     pub(super) line: Timeline,
-    /// In the order in which they will be looked at.
-    pub(super) waiting: Vec<HeldRow>,
+    /// In the order in which they will be looked at; mostly there is one.
+    pub(super) waiting: SmallVec<[HeldRow; 1]>,
     /// Up to which time rows have been taken from those that wait.
     pub(super) taken: EventTime,
     /// Rows that have been taken and may be read again.
@@ -66,8 +66,10 @@ pub(super) struct HeldRow {
     pub(super) time: EventTime,
     pub(super) lineage: Lineage,
     pub(super) values: Box<[Value]>,
+    /// Bytes of memory, about.
+    bytes: u32,
     /// Whether it is written as one that waits.
-    pub(super) written: bool,
+    written: bool,
 }
 
 /// All partial matches that begin with one row.
@@ -110,7 +112,7 @@ impl Default for Partition {
     fn default() -> Self {
         Self {
             line: Timeline::default(),
-            waiting: Vec::new(),
+            waiting: SmallVec::new(),
             taken: EventTime::MIN,
             rows: VecDeque::new(),
             base: 0,
@@ -168,6 +170,9 @@ impl Partition {
     pub(super) fn forget_rows(&mut self, lookback: usize) {
         let first = self.begun.front().map_or(self.next, |begun| begun.row);
         let keep = first.saturating_sub(lookback as u64).max(self.base);
+        if keep == self.base {
+            return;
+        }
         let gone = self.rows.drain(..(keep - self.base) as usize);
         self.row_bytes -= gone.map(|row| row.bytes()).sum::<usize>();
         self.base = keep;
@@ -280,9 +285,20 @@ impl KeyState for Partition {
 }
 
 impl HeldRow {
+    pub(super) fn new(time: EventTime, lineage: Lineage, values: Box<[Value]>) -> Self {
+        let bytes = size_of::<Self>() + values.iter().map(bytes).sum::<usize>();
+        Self {
+            time,
+            lineage,
+            values,
+            bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
+            written: false,
+        }
+    }
+
     /// Bytes of memory, about.
-    pub(super) fn bytes(&self) -> usize {
-        size_of::<Self>() + self.values.iter().map(bytes).sum::<usize>()
+    const fn bytes(&self) -> usize {
+        self.bytes as usize
     }
 
     fn encode(&self, out: &mut Encoder) {
@@ -294,13 +310,12 @@ impl HeldRow {
     }
 
     fn decode(from: &mut Decoder<'_>, plan: &Match) -> Result<Self, StateError> {
+        let (time, lineage) = (from.time()?, from.lineage()?);
+        let values = (0..plan.kept.len()).map(|_| from.value());
+        let row = Self::new(time, lineage, values.collect::<Result<_, _>>()?);
         Ok(Self {
-            time: from.time()?,
-            lineage: from.lineage()?,
-            values: (0..plan.kept.len())
-                .map(|_| from.value())
-                .collect::<Result<_, _>>()?,
             written: true,
+            ..row
         })
     }
 }

@@ -9,6 +9,7 @@ use super::matcher::Matcher;
 use super::partition::{Partition, Totals};
 use super::path::Path;
 use crate::plan::{Match, Navigation, Output, RowsPerMatch, Slot, Total};
+use crate::state::decode_key;
 use crate::types::{EventTime, Lineage, Row, Value};
 
 /// Where slots are read.
@@ -96,7 +97,7 @@ impl Matcher {
         &mut self,
         partition: &mut Partition,
         found: Found<'_>,
-        key: &[Value],
+        key: &[u8],
         emit: &mut dyn Emit,
     ) {
         if self.plan.is_numbered() {
@@ -124,7 +125,7 @@ impl Matcher {
         &mut self,
         partition: &Partition,
         found: Found<'_>,
-        key: &[Value],
+        key: &[u8],
         output: &mut Row,
         emit: &mut dyn Emit,
     ) -> Result<(), String> {
@@ -144,6 +145,7 @@ impl Matcher {
                 update(totals, &mut all, variable, &row.values, at + 1)?;
             }
         }
+        let key = key_values(key);
         let mut give = |slots: &mut Row, at: usize, length: usize, seen: &[Accumulator]| {
             let place = Place {
                 partition,
@@ -235,11 +237,16 @@ pub(super) fn update(
 }
 
 /// A key for people; without PARTITION BY there is one that has no values.
-pub(super) fn key_text(key: &[Value]) -> String {
+pub(super) fn key_text(key: &[u8]) -> String {
     if key.is_empty() {
         return "(all rows)".to_owned();
     }
-    values_text(key)
+    values_text(&key_values(key))
+}
+
+/// The values of a key from its bytes, which the operator wrote.
+fn key_values(key: &[u8]) -> Row {
+    decode_key(key).expect("the key was written by this operator")
 }
 
 /// The time of a row for people.

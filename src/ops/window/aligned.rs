@@ -12,14 +12,14 @@ use smallvec::SmallVec;
 
 use super::super::keyed::{KeyState, Keyed};
 use super::super::timers::Timers;
-use super::super::{Accumulator, Emit, Operator};
+use super::super::{Accumulator, Discard, Emit, Operator};
 use super::{
-    Accumulators, Aggregation, Bounds, Shared, discard_corrupt, discard_new_key, discard_timeless,
-    last_instant, merge, next_arrival, time_of,
+    Accumulators, Aggregation, Bounds, Shared, discard_new_key, discard_timeless, last_instant,
+    merge, next_arrival, time_of,
 };
 use crate::expr::Context;
 use crate::plan::{LateRows, Window};
-use crate::state::{Decoder, Encoder, StateError, decode_key, key_bytes};
+use crate::state::{Decoder, Encoder, StateError};
 use crate::types::{EventTime, Lineage, Progress, Timeline, Timespan, Value};
 
 /// The windows `[start, end)` that `time` belongs to, earliest first. None for windows that do not follow from it.
@@ -142,6 +142,8 @@ pub(super) struct AlignedAggregate {
     /// Which keys have a window whose last instant is reached, or panes to forget.
     due: Timers,
     key_bytes: Vec<u8>,
+    /// Room for the panes of a window, put together.
+    merged: Accumulators,
 }
 
 /// The open panes of one key, earliest first.
@@ -194,6 +196,7 @@ impl AlignedAggregate {
             state: Keyed::new(max_keys),
             due: Timers::default(),
             key_bytes: Vec::new(),
+            merged: Accumulators::new(),
         }
     }
 
@@ -298,22 +301,33 @@ impl AlignedAggregate {
             return; // Panes are forgotten at any time.
         }
         let start = grid.start(end);
-        let aggregates = &self.shared.plan.aggregates;
-        let open = &self.state.get(slot).open;
+        let Self {
+            shared,
+            state,
+            merged,
+            ..
+        } = self;
+        let (key, open) = (state.key(slot), &state.get(slot).open);
         let from = open.partition_point(|pane| pane.start < start);
         let to = open.partition_point(|pane| pane.start < end);
         let Some((first, others)) = open[from..to].split_first() else {
             return;
         };
-        let mut merged = first.accumulators.clone();
-        for pane in others {
-            merge(aggregates, &mut merged, &pane.accumulators);
+        let window = Bounds { start, end };
+        if others.is_empty() {
+            let accumulators = &first.accumulators;
+            return shared.emit_of_key(key, window, accumulators, caused_by, emit);
         }
-        self.emit(Bounds { start, end }, slot, &merged, caused_by, emit);
-        if grid.cumulates && self.allowed == Timespan::ZERO && to - from > 1 {
+        merged.clear();
+        merged.extend(first.accumulators.iter().cloned());
+        for pane in others {
+            merge(&shared.plan.aggregates, merged, &pane.accumulators);
+        }
+        shared.emit_of_key(key, window, merged, caused_by, emit);
+        if grid.cumulates && self.allowed == Timespan::ZERO {
             // All longer windows have them too.
-            let open = &mut self.state.change(slot).open;
-            open[from].accumulators = merged;
+            let open = &mut state.change(slot).open;
+            open[from].accumulators = std::mem::take(merged);
             open.drain(from + 1..to);
         }
     }
@@ -364,15 +378,9 @@ impl AlignedAggregate {
         caused_by: Option<Lineage>,
         emit: &mut dyn Emit,
     ) {
-        let bytes = self.state.key(slot);
-        match decode_key(bytes) {
-            Ok(key) => {
-                let key = key.into_iter();
-                self.shared
-                    .emit(key, &[bytes], window, accumulators, caused_by, emit);
-            }
-            Err(error) => discard_corrupt(&error, emit),
-        }
+        let key = self.state.key(slot);
+        self.shared
+            .emit_of_key(key, window, accumulators, caused_by, emit);
     }
 }
 
@@ -397,13 +405,12 @@ impl Operator for AlignedAggregate {
             };
             return self.shared.late(row, lineage, missed, at.watermark, emit);
         }
-        if !self.shared.evaluate(row, context, emit) {
-            return;
+        if let Err(error) = self.shared.evaluate(row, context, &mut self.key_bytes) {
+            return emit.discard(Discard::expression(&error));
         }
-        self.key_bytes.clear();
-        key_bytes(&self.shared.key, &mut self.key_bytes);
         let Some(slot) = self.state.slot(&self.key_bytes) else {
-            return discard_new_key(&self.shared.key, self.state.len(), emit);
+            let key = self.shared.key_text(row, context);
+            return discard_new_key(&key, self.state.len(), emit);
         };
         let found = self.state.change(slot);
         found.line = at.line;
@@ -416,7 +423,7 @@ impl Operator for AlignedAggregate {
             Some(pane) if (panes[pane].start, panes[pane].last_end) == place => pane,
             other => {
                 let pane = other.map_or(0, |before| before + 1);
-                let accumulators = self.shared.empty.clone();
+                let accumulators = self.shared.fresh();
                 panes.insert(
                     pane,
                     Pane {
@@ -433,11 +440,8 @@ impl Operator for AlignedAggregate {
         } else {
             1
         };
-        let accumulators = &mut panes[pane].accumulators;
-        let shared = &self.shared;
-        shared
-            .arguments
-            .update(&shared.plan.aggregates, accumulators, arrival);
+        self.shared
+            .update(row, &mut panes[pane].accumulators, arrival);
         self.arm(slot, self.next_due(place, at.watermark));
         if self.allowed > Timespan::ZERO {
             self.revise(slot, place, at.watermark, lineage, emit);
@@ -447,7 +451,7 @@ impl Operator for AlignedAggregate {
     fn advance(&mut self, to: Progress, emit: &mut dyn Emit) {
         // Fired one window after the other, so that a key's windows come in order.
         while let Some((instant, mut slots)) = self.due.take(to) {
-            slots.sort_unstable_by(|a, b| self.state.key(*a).cmp(self.state.key(*b)));
+            self.state.sort(&mut slots);
             let at = instant.plus(Timespan::MILLISECOND);
             for slot in slots {
                 self.fire(at, slot, emit);

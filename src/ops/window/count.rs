@@ -9,13 +9,13 @@
 use smallvec::SmallVec;
 
 use super::super::keyed::{KeyState, Keyed};
-use super::super::{Accumulator, Emit, Operator};
+use super::super::{Accumulator, Discard, Emit, Operator};
 use super::{
-    Accumulators, Aggregation, Bounds, Shared, discard_new_key, discard_timeless, merge,
-    next_arrival, time_of,
+    Accumulators, Aggregation, Bounds, Shared, discard_corrupt, discard_new_key, discard_timeless,
+    merge, next_arrival, time_of,
 };
 use crate::expr::Context;
-use crate::state::{Decoder, Encoder, StateError, key_bytes};
+use crate::state::{Decoder, Encoder, StateError, decode_key};
 use crate::types::{EventTime, Lineage, Progress, Timeline, Timespan, Value};
 
 /// Aggregates per key and number of rows.
@@ -85,13 +85,12 @@ impl Operator for CountAggregate {
         let Some(time) = time_of(row, self.shared.plan.time) else {
             return discard_timeless(emit);
         };
-        if !self.shared.evaluate(row, context, emit) {
-            return;
+        if let Err(error) = self.shared.evaluate(row, context, &mut self.key_bytes) {
+            return emit.discard(Discard::expression(&error));
         }
-        self.key_bytes.clear();
-        key_bytes(&self.shared.key, &mut self.key_bytes);
         let Some(slot) = self.state.slot(&self.key_bytes) else {
-            return discard_new_key(&self.shared.key, self.state.len(), emit);
+            let key = self.shared.key_text(row, context);
+            return discard_new_key(&key, self.state.len(), emit);
         };
         let Panes(panes) = self.state.change(slot);
         let aggregates = &self.shared.plan.aggregates;
@@ -112,10 +111,7 @@ impl Operator for CountAggregate {
         pane.rows += 1;
         pane.first = pane.first.min(time);
         pane.last = pane.last.max(time);
-        let accumulators = &mut pane.accumulators;
-        self.shared
-            .arguments
-            .update(aggregates, accumulators, arrival);
+        self.shared.update(row, &mut pane.accumulators, arrival);
         if pane.rows < self.slide || panes.len() < self.panes {
             return;
         }
@@ -137,9 +133,10 @@ impl Operator for CountAggregate {
         };
         // A row completes one window, so that its own lineage names it.
         let lineage = lineage.child(self.shared.plan.fingerprint, 0);
-        let Shared { key, output, .. } = &mut self.shared;
-        output.clear();
-        output.append(key);
+        match decode_key(&self.key_bytes) {
+            Ok(key) => self.shared.output = key,
+            Err(error) => return discard_corrupt(&error, emit),
+        }
         self.shared.emit_row(lineage, window, &merged, emit);
     }
 

@@ -20,10 +20,11 @@ use smallvec::SmallVec;
 pub use aligned::assign_windows;
 
 use super::accumulator::{Accumulator, Arguments};
-use super::keyed::values_text;
+use super::keyed::{read_key, values_text};
 use super::{Discard, Emit, Operator};
 use crate::expr::{Context, EvalError, Expr};
 use crate::plan::{Aggregate, LateRows, Window};
+use crate::state::decode_key_into;
 use crate::types::{EventTime, Fingerprint, Lineage, Row, Timespan, Value};
 
 /// What is aggregated in windows of whatever kind.
@@ -105,8 +106,7 @@ struct Shared {
     empty: Accumulators,
     /// Whether an aggregate goes by the order of arrival, which merging must not lose.
     by_arrival: bool,
-    /// The row at hand: its keys, and the arguments of the aggregates.
-    key: Row,
+    /// The arguments of the aggregates for the row at hand.
     arguments: Arguments,
     output: Row,
     identity: Vec<u8>,
@@ -124,36 +124,39 @@ impl Shared {
         use crate::plan::AggregateFunction as Function;
         let first_or_last =
             |a: &Aggregate| matches!(a.function, Function::FirstValue | Function::LastValue);
+        let arguments = Arguments::new(&plan.aggregates);
         Self {
             empty: plan.aggregates.iter().map(Accumulator::new).collect(),
             by_arrival: plan.aggregates.iter().any(first_or_last),
             plan,
-            key: Row::new(),
-            arguments: Arguments::default(),
+            arguments,
             output: Row::new(),
             identity: Vec::new(),
         }
     }
 
-    /// Computes the keys and arguments of a row; if one cannot be, the row is discarded.
-    fn evaluate(&mut self, row: &[Value], context: &Context, emit: &mut dyn Emit) -> bool {
-        let mut all = || -> Result<(), EvalError> {
-            self.key.clear();
-            for key in &self.plan.keys {
-                self.key.push(key.eval(row, context)?);
-            }
-            self.arguments.evaluate(&self.plan.aggregates, row, context)
-        };
-        match all() {
-            Ok(()) => true,
-            Err(error) => {
-                emit.discard(Discard {
-                    reason: "expression_error",
-                    detail: error.to_string(),
-                });
-                false
-            }
-        }
+    /// Computes the key of a row, into `key`, and the arguments.
+    fn evaluate(
+        &mut self,
+        row: &[Value],
+        context: &Context,
+        key: &mut Vec<u8>,
+    ) -> Result<(), EvalError> {
+        read_key(&self.plan.keys, row, context, key)?;
+        self.arguments.evaluate(&self.plan.aggregates, row, context)
+    }
+
+    /// Has accumulators take the row for which the arguments were computed.
+    fn update(&self, row: &[Value], accumulators: &mut [Accumulator], arrival: u32) {
+        self.arguments
+            .update(&self.plan.aggregates, row, accumulators, arrival);
+    }
+
+    /// The keys of a row for people.
+    fn key_text(&self, row: &[Value], context: &Context) -> String {
+        let keys = self.plan.keys.iter();
+        let values: Row = keys.filter_map(|key| key.eval(row, context).ok()).collect();
+        values_text(&values)
     }
 
     /// Gives a window's row: the keys, the aggregates, the window's start, end and time. `caused_by` is the late row
@@ -167,6 +170,36 @@ impl Shared {
         caused_by: Option<Lineage>,
         emit: &mut dyn Emit,
     ) {
+        let lineage = self.identify(key_bytes, window, caused_by);
+        self.output.clear();
+        self.output.extend(keys);
+        self.emit_row(lineage, window, accumulators, emit);
+    }
+
+    /// The same for keys that stand in their bytes in the order of the row.
+    fn emit_of_key(
+        &mut self,
+        key: &[u8],
+        window: Bounds,
+        accumulators: &[Accumulator],
+        caused_by: Option<Lineage>,
+        emit: &mut dyn Emit,
+    ) {
+        let lineage = self.identify(&[key], window, caused_by);
+        self.output.clear();
+        match decode_key_into(key, &mut self.output) {
+            Ok(()) => self.emit_row(lineage, window, accumulators, emit),
+            Err(error) => discard_corrupt(&error, emit),
+        }
+    }
+
+    /// What a window's row is called.
+    fn identify(
+        &mut self,
+        key_bytes: &[&[u8]],
+        window: Bounds,
+        caused_by: Option<Lineage>,
+    ) -> Lineage {
         let identity = &mut self.identity;
         identity.clear();
         for bytes in key_bytes {
@@ -177,10 +210,14 @@ impl Shared {
         if let Some(Lineage(cause)) = caused_by {
             identity.extend_from_slice(&cause.to_le_bytes());
         }
-        let lineage = Lineage::derived(self.plan.fingerprint, identity);
-        self.output.clear();
-        self.output.extend(keys);
-        self.emit_row(lineage, window, accumulators, emit);
+        Lineage::derived(self.plan.fingerprint, identity)
+    }
+
+    /// Accumulators that have taken nothing.
+    fn fresh(&self) -> Accumulators {
+        let mut fresh = Accumulators::with_capacity(self.empty.len());
+        fresh.extend(self.empty.iter().cloned());
+        fresh
     }
 
     /// Gives a row whose keys are in the output already.
@@ -254,11 +291,8 @@ fn discard_timeless(emit: &mut dyn Emit) {
 }
 
 /// Discards a row of a key for which there is no room.
-fn discard_new_key(key: &[Value], keys: usize, emit: &mut dyn Emit) {
-    let detail = format!(
-        "key {} is new and limits.max_keys = {keys} keys have open windows",
-        values_text(key)
-    );
+fn discard_new_key(key: &str, keys: usize, emit: &mut dyn Emit) {
+    let detail = format!("key {key} is new and limits.max_keys = {keys} keys have open windows");
     emit.discard(Discard {
         reason: "max_keys",
         detail,

@@ -12,20 +12,19 @@
 //! Deliberately absent: revised sessions. A late row may join sessions that have been given already, and nothing could
 //! take those back; planning refuses them.
 
-use std::collections::BTreeSet;
-
 use smallvec::SmallVec;
 
-use super::super::keyed::{KeyState, Keyed, values_text};
+use super::super::keyed::{KeyState, Keyed};
+use super::super::timers::Deadlines;
 use super::super::{Accumulator, Discard, Emit, Operator};
 use super::{
     Accumulators, Aggregation, Bounds, Shared, discard_corrupt, discard_new_key, discard_timeless,
     last_instant, merge, next_arrival, time_of,
 };
-use crate::expr::Context;
+use crate::expr::{Context, EvalError};
 use crate::plan::Aggregate;
-use crate::state::{Decoder, Encoder, StateError, decode_key, key_bytes};
-use crate::types::{EventTime, Lineage, Progress, Row, Timeline, Timespan, Value};
+use crate::state::{Decoder, Encoder, StateError, decode_key, push_key};
+use crate::types::{EventTime, Lineage, Progress, Timeline, Timespan, Value};
 
 /// Open sessions of one key: more only come of clocks that jump about.
 const MAX_SESSIONS: usize = 1_000;
@@ -38,11 +37,13 @@ pub(super) struct SessionAggregate {
     places: Vec<Place>,
     /// How many keys PARTITION BY has.
     partition: usize,
+    /// Whether those are the keys of the GROUP BY, in its order.
+    whole: bool,
     max_keys: usize,
     shared: Shared,
     state: Keyed<Sessions>,
-    /// The next session of each key by its end.
-    due: BTreeSet<(Timeline, EventTime, u32)>,
+    /// Which keys have a session whose last instant is reached.
+    due: Deadlines,
     /// Groups of all open sessions.
     groups: usize,
     scratch: Scratch,
@@ -56,7 +57,6 @@ enum Place {
 
 #[derive(Debug, Default)]
 struct Scratch {
-    values: Row,
     /// The PARTITION BY key of the row at hand, and the rest of its GROUP BY key.
     partition: Vec<u8>,
     group: Vec<u8>,
@@ -135,48 +135,49 @@ impl SessionAggregate {
         aggregation: Aggregation,
         max_keys: usize,
     ) -> Self {
-        let mut others = 0;
-        let places = (0..aggregation.keys.len())
-            .map(|key| match partition.iter().position(|at| *at == key) {
-                Some(at) => Place::Partition(at),
-                None => {
-                    others += 1;
-                    Place::Group(others - 1)
+        // Both parts of a key are written in the order of GROUP BY.
+        let (mut of_partition, mut of_group) = (0.., 0..);
+        let places: Vec<Place> = (0..aggregation.keys.len())
+            .map(|key| {
+                if partition.contains(&key) {
+                    Place::Partition(of_partition.next().unwrap_or_default())
+                } else {
+                    Place::Group(of_group.next().unwrap_or_default())
                 }
             })
             .collect();
         Self {
             gap,
+            whole: places
+                .iter()
+                .all(|place| matches!(place, Place::Partition(_))),
             places,
             partition: partition.len(),
             max_keys,
             shared: Shared::new(aggregation),
             state: Keyed::new(max_keys),
-            due: BTreeSet::new(),
+            due: Deadlines::default(),
             groups: 0,
             scratch: Scratch::default(),
         }
     }
 
-    /// Splits the keys of the row at hand.
-    fn split_key(&mut self) {
-        let Scratch {
-            values,
-            partition,
-            group,
-        } = &mut self.scratch;
-        let mut collect = |wanted: &dyn Fn(Place) -> bool, bytes: &mut Vec<u8>| {
-            values.clear();
-            let keys = self.places.iter().zip(&self.shared.key);
-            values.extend(
-                keys.filter(|(place, _)| wanted(**place))
-                    .map(|(_, value)| value.clone()),
-            );
-            bytes.clear();
-            key_bytes(values, bytes);
-        };
-        collect(&|place| matches!(place, Place::Partition(_)), partition);
-        collect(&|place| matches!(place, Place::Group(_)), group);
+    /// Computes the keys of a row, those of PARTITION BY apart from the others, and the arguments.
+    fn evaluate(&mut self, row: &[Value], context: &Context) -> Result<(), EvalError> {
+        let Scratch { partition, group } = &mut self.scratch;
+        partition.clear();
+        group.clear();
+        let plan = &self.shared.plan;
+        for (place, key) in self.places.iter().zip(&plan.keys) {
+            let value = key.eval_ref(row, context)?;
+            match place {
+                Place::Partition(_) => push_key(&value, partition),
+                Place::Group(_) => push_key(&value, group),
+            }
+        }
+        self.shared
+            .arguments
+            .evaluate(&plan.aggregates, row, context)
     }
 
     /// Lists a key for the end of its earliest session, or for nothing if it has none.
@@ -188,10 +189,10 @@ impl SessionAggregate {
         }
         let line = sessions.line;
         if let Some(armed) = sessions.armed {
-            self.due.remove(&(line, armed, slot));
+            self.due.unset(line, last_instant(armed), slot);
         }
         if let Some(end) = next {
-            self.due.insert((line, end, slot));
+            self.due.set(line, last_instant(end), slot);
         }
         // Being listed is derived from the sessions: it does not make the key dirty.
         self.state.annotate(slot).armed = next;
@@ -200,6 +201,7 @@ impl SessionAggregate {
     /// Gives the earliest session of a key and forgets it.
     fn close(&mut self, slot: u32, emit: &mut dyn Emit) {
         let sessions = self.state.change(slot);
+        sessions.armed = None;
         let session = sessions.open.remove(0);
         if sessions.open.is_empty() {
             self.state.emptied();
@@ -212,6 +214,12 @@ impl SessionAggregate {
         };
         let bytes = self.state.key(slot);
         for group in &session.groups {
+            if self.whole {
+                let accumulators = &group.accumulators;
+                self.shared
+                    .emit_of_key(bytes, window, accumulators, None, emit);
+                continue;
+            }
             let both = decode_key(bytes).and_then(|partition| {
                 let others = decode_key(&group.key)?;
                 Ok((partition, others))
@@ -251,10 +259,9 @@ impl Operator for SessionAggregate {
             return discard_timeless(emit);
         };
         let end = start.plus(self.gap);
-        if !self.shared.evaluate(row, context, emit) {
-            return;
+        if let Err(error) = self.evaluate(row, context) {
+            return emit.discard(Discard::expression(&error));
         }
-        self.split_key();
         let known = self.state.find(&self.scratch.partition);
         let open: &[Session] = known.map_or(&[], |slot| &self.state.get(slot).open);
         // Those that the row's own session overlaps or touches.
@@ -268,7 +275,7 @@ impl Operator for SessionAggregate {
         if joined.is_empty() && open.len() >= MAX_SESSIONS {
             let detail = format!(
                 "key {} has {MAX_SESSIONS} open sessions, from {} on; shorten the delay of the watermark or lengthen the gap",
-                values_text(&self.shared.key),
+                self.shared.key_text(row, context),
                 open[0].start
             );
             let reason = "max_sessions";
@@ -278,10 +285,12 @@ impl Operator for SessionAggregate {
         let is_new_group = !joined.iter().flat_map(|session| &session.groups).any(is_of);
         let has_groups = self.places.len() > self.partition;
         if has_groups && is_new_group && self.groups >= self.max_keys {
-            return discard_new_key(&self.shared.key, self.groups, emit);
+            let key = self.shared.key_text(row, context);
+            return discard_new_key(&key, self.groups, emit);
         }
         let Some(slot) = self.state.slot(&self.scratch.partition) else {
-            return discard_new_key(&self.shared.key, self.state.len(), emit);
+            let key = self.shared.key_text(row, context);
+            return discard_new_key(&key, self.state.len(), emit);
         };
         let sessions = self.state.change(slot);
         sessions.line = at.line;
@@ -312,28 +321,20 @@ impl Operator for SessionAggregate {
         let group = groups
             .binary_search_by(|known| (*known.key).cmp(key))
             .unwrap_or_else(|at| {
-                let accumulators = self.shared.empty.clone();
+                let accumulators = self.shared.fresh();
                 let key = key.into();
                 groups.insert(at, Group { key, accumulators });
                 self.groups += 1;
                 at
             });
-        let accumulators = &mut groups[group].accumulators;
         self.shared
-            .arguments
-            .update(aggregates, accumulators, arrival);
+            .update(row, &mut groups[group].accumulators, arrival);
         self.arm(slot);
     }
 
     fn advance(&mut self, to: Progress, emit: &mut dyn Emit) {
-        while let Some(instant) = self.next_timer(to.line) {
-            if instant > to.watermark {
-                return;
-            }
-            let end = instant.plus(Timespan::MILLISECOND);
-            let together = (to.line, end, 0)..=(to.line, end, u32::MAX);
-            let mut slots: Vec<u32> = self.due.range(together).map(|(_, _, slot)| *slot).collect();
-            slots.sort_unstable_by(|a, b| self.state.key(*a).cmp(self.state.key(*b)));
+        while let Some((_, mut slots)) = self.due.take(to) {
+            self.state.sort(&mut slots);
             for slot in slots {
                 self.close(slot, emit);
             }
@@ -341,9 +342,7 @@ impl Operator for SessionAggregate {
     }
 
     fn next_timer(&self, line: Timeline) -> Option<EventTime> {
-        let all = (line, EventTime::MIN, 0)..=(line, EventTime::MAX, u32::MAX);
-        let next = self.due.range(all).next();
-        next.map(|(_, end, _)| last_instant(*end))
+        self.due.next(line)
     }
 
     fn seal(&mut self, out: &mut Encoder) -> bool {

@@ -23,6 +23,8 @@ impl Emit for Made {
     fn late(&mut self, _row: &[Value], _lineage: Lineage) {}
 
     fn count(&mut self, _what: &'static str) {}
+
+    fn on(&mut self, _at: Progress) {}
 }
 
 /// `COUNT(*)` by the first columns of rows whose last is the time.

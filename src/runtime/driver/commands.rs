@@ -26,7 +26,7 @@ impl Driver {
                 let count = ids.len();
                 self.dead_remove.extend(ids);
                 let now = self.clock.now();
-                self.note_other_change(now);
+                self.changes.note(now.steady_micros);
                 // Whoever asked may have gone away.
                 let _ = reply.send(Answer::Done { count });
             }
@@ -58,7 +58,7 @@ impl Driver {
         match replay_letter(&mut self.engine, &letter, now) {
             Ok(()) => {
                 self.dead_remove.push(id);
-                self.note_other_change(now);
+                self.changes.note(now.steady_micros);
                 Answer::Done { count: 1 }
             }
             Err(reason) => Answer::error(format!("dead letter {id}: {reason}")),

@@ -20,7 +20,7 @@ impl Driver {
                 break;
             };
             self.take(event, now);
-            if self.committing.is_none() && self.commit_due() == Some(0) {
+            if self.committing.is_none() && self.commit_due(now) == Some(0) {
                 break;
             }
         }
@@ -56,10 +56,10 @@ impl Driver {
                     line.pacer.disconnected();
                 }
                 if session_present {
-                    self.note_other_change(now);
+                    self.changes.note(now.steady_micros);
                 } else {
                     // Nothing can come before the subscription, which waits for this commit.
-                    self.other_change = Some(0);
+                    self.changes.note_urgent();
                 }
             }
             SourceEvent::Disconnected { connection } => {
@@ -80,6 +80,8 @@ impl Driver {
 
     pub(super) fn take_message(&mut self, received: &Received, now: Clock) {
         self.inbox.taken(received);
+        #[cfg(feature = "fault-injection")]
+        crate::runtime::fault::stall_if_asked("engine");
         let Ok(topic) = std::str::from_utf8(&received.topic) else {
             // The client checks topics; one that is not text reaches nobody.
             return;
@@ -115,11 +117,13 @@ impl Driver {
                 line.pacer.arrived(now.steady_micros);
             }
         } else {
-            self.note_other_change(now);
+            self.changes.note(now.steady_micros);
         }
     }
 
     pub(super) fn take_line(&mut self, line: &Line) {
+        #[cfg(feature = "fault-injection")]
+        crate::runtime::fault::stall_if_asked("engine");
         let now = self.clock.now();
         let message = Message {
             topic: &line.path,
@@ -129,7 +133,7 @@ impl Driver {
             received: now.wall,
         };
         self.engine.deliver_line(line.source, &message, now);
-        self.note_other_change(now);
+        self.changes.note(now.steady_micros);
     }
 
     /// Counts what the connections had to drop.

@@ -7,8 +7,10 @@
 //! before it is committed. What is not taken stays with the broker (QoS 1) or is dropped and counted (QoS 0).
 
 mod commands;
+mod health;
 mod input;
 mod output;
+mod pace;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,19 +27,30 @@ use crate::runtime::clock::SystemClock;
 use crate::runtime::commit::epoch_commit;
 use crate::runtime::committer::{Committer, FileAppend, Job, StoreEvent};
 use crate::runtime::control::{Answer, Command};
-use crate::runtime::files::{self, Line};
+use crate::runtime::files::Line;
 use crate::runtime::forwarding::Forwarding;
-use crate::runtime::status::Summary;
+use crate::runtime::memory::{self, Budget, Usage};
+use crate::runtime::status::{Rates, Summary};
+use crate::runtime::supervisor::{Supervisor, Watch};
 use crate::runtime::tables::Tables;
-use crate::runtime::{RunError, Settings};
+use crate::runtime::{Deployment, Order, RunError, Settings};
 use crate::store::{OutboxChunk, Store};
+use pace::{Changes, FlashWear};
 
 /// Messages taken in one go before the other tasks get their turn.
 const BATCH: usize = 256;
 /// Rows and dead letters waiting for the next epoch beyond this keep input out while a commit is under way.
 const EPOCH_LIMIT_BYTES: u64 = 1 << 20;
-/// Chunks that upstream has acknowledged are removed with the next epoch; if none comes, after this many intervals.
-const REMOVAL_INTERVALS: u64 = 10;
+/// How long a reload waits for the last commit before it: longer than a stop, because the state is opened again.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Why the loop has ended.
+pub(super) enum Ended {
+    /// It was told to stop.
+    Stopped,
+    /// This is to run from now on.
+    Reload(Box<Deployment>),
+}
 
 /// Everything `run` works with.
 pub(super) struct Driver {
@@ -62,10 +75,15 @@ pub(super) struct Driver {
     /// Acknowledgements for which the client had no room.
     retry: Vec<Receipt>,
     dead_remove: Vec<u64>,
-    /// When the first change that no publish waits for was made.
-    other_change: Option<u64>,
-    removal_change: Option<u64>,
+    changes: Changes,
+    flash: FlashWear,
     summary: Summary,
+    rates: Rates,
+    budget: Budget,
+    usage: Usage,
+    measured_at: u64,
+    clock_doubted: bool,
+    store_watch: Watch,
 }
 
 /// A source connection as the driver sees it.
@@ -76,6 +94,9 @@ struct SourceLine {
     /// The epoch that has to be durable before a new session subscribes.
     subscribe_after: Option<u64>,
     pacer: Pacer,
+    /// The broker's window that was told to people.
+    told_window: Option<usize>,
+    watch: Watch,
 }
 
 /// A publish that waits to be acknowledged.
@@ -97,7 +118,7 @@ impl Driver {
         settings: Arc<Settings>,
         clock: SystemClock,
         engine: Engine,
-        tables: Tables,
+        (tables, files): (Tables, mpsc::Receiver<Line>),
         store: Store,
         commands: mpsc::Receiver<(Command, oneshot::Sender<Answer>)>,
     ) -> Result<Self, RunError> {
@@ -105,7 +126,11 @@ impl Driver {
         let committer = Committer::start(store, store_sender).map_err(RunError::Thread)?;
         let (inbox, input) = Inbox::new();
         let (forward_sender, forward_events) = mpsc::unbounded_channel();
-        let interval_micros = settings.commit_interval.as_micros() as u64;
+        let micros = |interval: Duration| interval.as_micros() as u64;
+        let (interval, quiet) = (
+            micros(settings.commit_interval),
+            micros(settings.quiet_interval),
+        );
         let sources = settings
             .sources(&engine)
             .into_iter()
@@ -113,7 +138,9 @@ impl Driver {
                 connection: options.connection,
                 link: None,
                 subscribe_after: None,
-                pacer: Pacer::new(usize::from(options.receive_maximum), interval_micros),
+                pacer: Pacer::new(usize::from(options.receive_maximum), interval, quiet),
+                told_window: None,
+                watch: Watch::default(),
                 handle: SourceConnection::start(options, inbox.clone()),
             });
         let sources = sources.collect();
@@ -124,11 +151,25 @@ impl Driver {
                 Forwarding::new(forward, connection, name, drain)
             })
         });
+        let now = clock.now().steady_micros;
+        let limit_bytes = settings.memory_limit_bytes;
+        let flash = FlashWear::new(&settings, now);
+        let mut changes = Changes::new(&settings);
+        if engine.has_changes() {
+            // What a table's file has changed while nothing ran.
+            changes.note(now);
+        }
         Ok(Self {
             forwards: forwards.collect(),
-            summary: Summary::new(clock.now().steady_micros),
+            summary: Summary::new(now),
+            rates: Rates::new(now),
+            budget: Budget::new(limit_bytes.unwrap_or_else(|| memory::machine_bytes() / 2)),
+            usage: Usage::measure(),
+            measured_at: now,
+            clock_doubted: false,
+            store_watch: Watch::default(),
             settings,
-            files: files::read(&engine)?,
+            files,
             clock,
             engine,
             tables,
@@ -144,19 +185,27 @@ impl Driver {
             to_acknowledge: Vec::new(),
             retry: Vec::new(),
             dead_remove: Vec::new(),
-            other_change: None,
-            removal_change: None,
+            changes,
+            flash,
         })
     }
 
-    /// Runs until `shutdown`, then commits once more and takes leave.
+    /// Runs until it is told to stop or to make way, then commits once more and takes leave.
     pub(super) async fn run(
         mut self,
-        mut shutdown: impl Future<Output = ()> + Unpin,
-    ) -> Result<(), RunError> {
-        loop {
+        orders: &mut mpsc::Receiver<Order>,
+        supervisor: &mut Supervisor,
+        reload: &mut impl FnMut() -> Result<Deployment, String>,
+    ) -> Result<Ended, RunError> {
+        supervisor.ready(&self.status(self.clock.now()));
+        let ended = loop {
             let now = self.clock.now();
             self.collect_drops();
+            self.measure(now);
+            if supervisor.due() <= now.steady_micros {
+                let (status, moves) = (self.status(now), self.moves(now, supervisor.patience()));
+                supervisor.report(now.steady_micros, &status, moves);
+            }
             if self
                 .engine
                 .next_tick()
@@ -164,7 +213,7 @@ impl Driver {
             {
                 self.engine.tick(now);
                 if self.engine.has_changes() {
-                    self.note_other_change(now);
+                    self.changes.note_quiet(now.steady_micros);
                 }
             }
             if self
@@ -173,17 +222,27 @@ impl Driver {
                 .is_some_and(|due| due <= now.steady_micros)
             {
                 self.tables.look(&mut self.engine, now.steady_micros);
+                if self.engine.has_changes() {
+                    self.changes.note_quiet(now.steady_micros);
+                }
             }
-            if self.engine.any_expired(now) {
-                self.note_other_change(now);
+            if self.engine.any_expired(now) || self.engine.epoch_bytes() > 0 {
+                self.changes.note_rows(now.steady_micros);
             }
             self.commit_if_due(now);
             self.pump();
-            let wake = self.next_wake(now);
+            let wake = self.next_wake(now, supervisor.due());
             let takes_input = self.takes_input();
             tokio::select! {
                 biased;
-                () = &mut shutdown => break,
+                order = orders.recv() => match order {
+                    Some(Order::Reload) => {
+                        if let Some(next) = self.reload(supervisor, reload) {
+                            break Ended::Reload(next);
+                        }
+                    }
+                    Some(Order::Stop) | None => break Ended::Stopped,
+                },
                 Some(event) = self.store_events.recv() => self.on_store(event)?,
                 Some(event) = self.forward_events.recv() => {
                     self.on_forward(event);
@@ -199,21 +258,38 @@ impl Driver {
             if self.summary.is_due(now.steady_micros) {
                 self.summarise(now);
             }
+        };
+        match ended {
+            Ended::Stopped => {
+                supervisor.stopping();
+                let patience = self.settings.stop_patience;
+                self.stop(patience).await?;
+                Ok(Ended::Stopped)
+            }
+            Ended::Reload(next) => {
+                if self.stop(RELOAD_PATIENCE).await? {
+                    Ok(Ended::Reload(next))
+                } else {
+                    Err(RunError::Unfinished)
+                }
+            }
         }
-        self.stop().await
     }
 
     fn takes_input(&mut self) -> bool {
-        if self.stalled || !self.engine.has_room() {
+        if self.stalled || self.budget.is_reached() || !self.engine.has_room() {
             return false;
         }
         self.committing.is_none() || self.engine.epoch_bytes() < EPOCH_LIMIT_BYTES
     }
 
-    fn next_wake(&self, now: Clock) -> std::time::Instant {
-        let mut wake = now.steady_micros + 1_000_000;
+    fn next_wake(&self, now: Clock, report_due: u64) -> std::time::Instant {
+        let mut wake = report_due.min(now.steady_micros + 1_000_000);
+        if self.budget.is_reached() {
+            wake = wake.min(now.steady_micros + health::MEASURE_INTERVAL_MICROS);
+        }
         if self.committing.is_none() {
-            wake = wake.min(self.commit_due().unwrap_or(wake));
+            wake = wake.min(self.commit_due(now).unwrap_or(wake));
         }
         if let Some(tick) = self.engine.next_tick() {
             wake = wake.min(tick.max(now.steady_micros + 10_000));
@@ -224,39 +300,13 @@ impl Driver {
         self.clock.instant(wake)
     }
 
-    fn note_other_change(&mut self, now: Clock) {
-        self.other_change.get_or_insert(now.steady_micros);
-    }
-
-    fn commit_due(&self) -> Option<u64> {
-        let interval = self.settings.commit_interval.as_micros() as u64;
-        let pacers = self.sources.iter().filter_map(|line| line.pacer.due());
-        let other = self.other_change.map(|since| since + interval);
-        let removal = self
-            .removal_change
-            .map(|since| since + interval * REMOVAL_INTERVALS);
-        // Nor does an epoch grow without end while its interval lasts.
-        let full = (self.engine.epoch_bytes() >= EPOCH_LIMIT_BYTES).then_some(0);
-        pacers.chain(other).chain(removal).chain(full).min()
-    }
-
-    fn commit_if_due(&mut self, now: Clock) {
-        let due = self
-            .commit_due()
-            .is_some_and(|due| due <= now.steady_micros);
-        if due && self.committing.is_none() {
-            self.commit(now);
-        }
-    }
-
     /// Seals the epoch and hands it to the store.
     fn commit(&mut self, now: Clock) {
         for line in &mut self.sources {
             line.pacer.commit_begins(now.steady_micros);
             line.pacer.sealed();
         }
-        self.other_change = None;
-        self.removal_change = None;
+        self.changes.sealed();
         let receipts = std::mem::take(&mut self.to_acknowledge);
         if !self.engine.has_changes() && self.dead_remove.is_empty() {
             self.acknowledge(receipts);
@@ -323,17 +373,25 @@ impl Driver {
             .iter()
             .filter(|line| line.link.is_some())
             .count();
-        self.summary
-            .log(now, &mut self.engine, (connected, self.sources.len()), up);
+        let flash = self.flash.bytes_per_day(now.steady_micros);
+        self.summary.log(
+            now,
+            &mut self.engine,
+            (connected, self.sources.len()),
+            up,
+            flash,
+        );
+        self.say_windows();
     }
 
-    /// Takes no more input, commits what was processed, acknowledges it, and takes leave of the brokers.
-    async fn stop(mut self) -> Result<(), RunError> {
+    /// Takes no more input, commits what was processed, acknowledges it, and takes leave of the brokers. Returns whether
+    /// the store is closed.
+    async fn stop(mut self, patience: Duration) -> Result<bool, RunError> {
         info!("stopping");
         for line in &self.sources {
             line.handle.about_to_stop();
         }
-        let deadline = tokio::time::Instant::now() + self.settings.stop_patience;
+        let deadline = tokio::time::Instant::now() + patience;
         let mut committed_last = false;
         let in_time = loop {
             if self.committing.is_none() {
@@ -370,14 +428,14 @@ impl Driver {
         // A store that is still at that commit is left as after a crash: a supervisor waits for five seconds.
         let (done, stopped) = oneshot::channel();
         self.committer.send(Job::Stop(done));
-        if in_time
-            && tokio::time::timeout(Duration::from_secs(1), stopped)
-                .await
-                .is_err()
-        {
+        let left = deadline
+            .saturating_duration_since(tokio::time::Instant::now())
+            .max(Duration::from_secs(1));
+        let closed = in_time && tokio::time::timeout(left, stopped).await.is_ok();
+        if in_time && !closed {
             warn!("the store is still busy; leaving it as after a crash");
         }
         info!("stopped");
-        Ok(())
+        Ok(closed)
     }
 }

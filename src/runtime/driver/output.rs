@@ -14,6 +14,7 @@ impl Driver {
             StoreEvent::Committed(stats) => {
                 self.stalled = false;
                 self.summary.committed(&stats);
+                self.wrote(stats.written_bytes);
                 let Some(done) = self.committing.take() else {
                     return Ok(());
                 };
@@ -123,9 +124,9 @@ impl Driver {
         }
     }
 
+    /// Chunks that upstream has acknowledged are removed with an epoch; nobody waits for it.
     pub(super) fn note_removal(&mut self) {
-        let now = self.clock.now().steady_micros;
-        self.removal_change.get_or_insert(now);
+        self.changes.note_quiet(self.clock.now().steady_micros);
     }
 
     /// A row that upstream will never take becomes a dead letter, so that it does not block those behind it.
@@ -142,7 +143,7 @@ impl Driver {
         let now = self.clock.now();
         self.engine
             .refused_upstream(connection, number, topic, payload, reason, now);
-        self.note_other_change(now);
+        self.changes.note(now.steady_micros);
     }
 
     pub(super) fn pump(&mut self) {

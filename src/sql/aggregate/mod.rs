@@ -37,7 +37,7 @@ pub(super) struct Grouping {
 }
 
 /// Positions from here on mean the window's columns until all aggregates are known.
-const WINDOW_BASE: usize = 1 << 32;
+const WINDOW_BASE: usize = 1 << 29;
 
 impl Grouping {
     /// `sets` come with their number in the row, which becomes one more key.

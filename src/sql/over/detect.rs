@@ -84,6 +84,8 @@ pub(in super::super) fn needs_over(detector: &Detector) -> ResolveError {
 const MOST_QUIET: u32 = 1_000_000;
 const MOST_BASELINE: u32 = 1_000_000;
 const BASELINE: u32 = 100;
+/// One in 10,000: rarer is not told apart by a history of at most as many values.
+const MOST_CONFIDENCE: f64 = 99.99;
 /// An alarm in 3,000 rows at most.
 const JOINT_THRESHOLD: f64 = 3.5;
 
@@ -316,7 +318,6 @@ fn method(
             let tolerance = settings.number("tolerance", Bounds::Positive)?;
             let suspect = settings.span("suspect")?;
             let fail = settings.span("fail")?;
-            let longest = Timespan::from_micros(i64::MAX);
             settings.required("suspect", "INTERVAL '5' MINUTE", suspect.or(fail))?;
             if suspect
                 .zip(fail)
@@ -326,8 +327,8 @@ fn method(
             }
             Method::FlatLine {
                 tolerance: settings.required("tolerance", "0.01", tolerance)?,
-                suspect: suspect.unwrap_or(longest),
-                fail: fail.unwrap_or(longest),
+                suspect,
+                fail,
             }
         }
         "ANOMALYDETECTION_SPIKEANDDIP" => {
@@ -359,12 +360,18 @@ fn method(
 
 /// What a chart takes for normal.
 fn normal(settings: &mut Settings) -> Result<Normal, Diagnostic> {
+    let target = settings.number("target", Bounds::Any)?;
+    let sigma = settings.number("sigma", Bounds::Positive)?;
+    let baseline = settings.count("baseline", [2, MOST_BASELINE])?;
+    if target.is_some() && sigma.is_some() && baseline.is_some() {
+        let what = "baseline has nothing to learn, as target and sigma are both given";
+        let hint = "remove baseline, or the one of target and sigma that is to be learnt";
+        return Err(settings.useless("baseline", what, hint));
+    }
     Ok(Normal {
-        target: settings.number("target", Bounds::Any)?,
-        sigma: settings.number("sigma", Bounds::Positive)?,
-        baseline: settings
-            .count("baseline", [2, MOST_BASELINE])?
-            .unwrap_or(BASELINE),
+        target,
+        sigma,
+        baseline: baseline.unwrap_or(BASELINE),
     })
 }
 
@@ -418,6 +425,14 @@ fn azure(
 ) -> Result<(f64, History), Diagnostic> {
     let confidence = settings.number("confidence", Bounds::Within(1.0, 100.0))?;
     let confidence = settings.required("confidence", "95", confidence)?;
+    // Azure takes 100 as well, at which no score is ever low or high enough.
+    if confidence > MOST_CONFIDENCE {
+        let what =
+            format!("at a confidence of {confidence} hardly anything would ever be an anomaly");
+        let hint =
+            format!("write at most {MOST_CONFIDENCE}; Azure suggests 70 to 90 to start with");
+        return Err(settings.useless("confidence", &what, &hint));
+    }
     let size = settings.count("history", [2, MAX_HISTORY])?;
     let history = History {
         size: settings.required("history", "120", size)?,

@@ -24,7 +24,7 @@ use super::planner::{Home, Planner, Relation, same};
 use super::scope::{Role, ScopeColumn};
 
 /// Positions from here on mean the calls, in the order in which they were found.
-pub(super) const BASE: usize = 1 << 33;
+pub(super) const BASE: usize = 1 << 30;
 
 /// The calls with OVER in a SELECT.
 #[derive(Debug, Default)]

@@ -225,6 +225,12 @@ impl Settings {
         at(self.place_of(name), ResolveError::hinted(message, hint))
     }
 
+    /// A setting has no effect as the others are.
+    pub(super) fn useless(&self, name: &str, why: &str, hint: &str) -> Diagnostic {
+        let message = format!("{}: {why}", self.function);
+        at(self.place_of(name), ResolveError::hinted(message, hint))
+    }
+
     /// Refuses what nobody asked for.
     pub(super) fn finish(self) -> Result<(), Diagnostic> {
         let known = |given: &&Given| self.known.iter().any(|known| same(known, &given.name));

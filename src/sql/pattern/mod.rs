@@ -87,7 +87,8 @@ impl Planner<'_> {
         });
         let timed = columns.iter().any(|column| column.rowtime);
         let skip = self.skip(home, clause, &names)?;
-        let late = self.late_rows_of_pattern(home, relation.node, clause.location)?;
+        let why = "a match cannot be revised: a late row may make others of it, and nothing takes back what was sent";
+        let late = self.late_rows_of(home, relation.node, clause.location, why)?;
         let variables = variables.into_iter().zip(conditions);
         let pattern = Match {
             partition,

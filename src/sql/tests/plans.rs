@@ -285,12 +285,19 @@ fn a_source_that_may_fall_silent_is_warned_of_where_something_waits_for_time() {
     assert_eq!(
         warned("", window),
         [
-            "a.sql:1:14: while t is silent its time stands still: the last windows, joins and patterns over it stay open \
-             until its next message (add 'scan.watermark.idle-timeout' = '1 min')"
+            "a.sql:1:14: while t is silent its time stands still: the last windows, joins, patterns and alarms over it stay \
+             as they are until its next message (add 'scan.watermark.idle-timeout' = '1 min')"
         ]
     );
     assert!(warned(", 'scan.watermark.idle-timeout'='1 min'", window).is_empty());
     assert!(warned("", filter).is_empty());
+    // Delays and silence need time to pass; the table of commands has no part in it.
+    let alarm = "CREATE TABLE c (command STRING, ts TIMESTAMP(3), WATERMARK FOR ts AS ts) \
+                 WITH ('connector'='mqtt','topic'='c','format'='json');
+                 INSERT INTO o SELECT CAST(raises AS INT) FROM ALARM(TABLE t, DESCRIPTOR(ts), value => v, high => 8, \
+                 commands => TABLE c);";
+    assert_eq!(warned("", alarm).len(), 1);
+    assert!(warned(", 'scan.watermark.idle-timeout'='1 min'", alarm).is_empty());
 }
 
 #[test]

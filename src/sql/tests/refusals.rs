@@ -340,6 +340,16 @@ fn tables_are_refused_at_their_place_with_a_remedy() {
         ),
         (
             "v INT",
+            "'connector'='mqtt','topic'='a','format'='json','fields.v.unit'='°C'",
+            "a.sql:4:48: the option 'fields.v.unit' has no effect on a table that is only read (remove it)",
+        ),
+        (
+            "v INT",
+            "'connector'='mqtt','topic'='a','format'='json','fields.w.path'='x'",
+            "a.sql:4:48: the table has no column w (did you mean 'fields.v.path'?)",
+        ),
+        (
+            "v INT",
             "'connector'='mqtt','topic'='a','format'='json','retained'='yes'",
             "a.sql:4:59: 'retained' is 'true' or 'false', not 'yes'",
         ),

@@ -180,6 +180,8 @@ impl Planner<'_> {
                 Operator::Source(_) => drop(found.insert(at)),
                 // The rows of windows have the time of the window, and are never late for the next.
                 Operator::WindowAggregate { .. } => {}
+                // Nor are alarms, whose commands are no part of their time at all.
+                Operator::Alarms(_) => {}
                 _ => open.extend(&node.inputs),
             }
         }
@@ -212,18 +214,19 @@ impl Planner<'_> {
         Ok(late)
     }
 
-    /// What becomes of the late rows of a pattern over the rows of a node.
-    pub(in crate::sql) fn late_rows_of_pattern(
+    /// What becomes of the late rows of a step over the rows of a node that cannot take back what it gave; `why` says so.
+    pub(in crate::sql) fn late_rows_of(
         &mut self,
         home: &Home<'_>,
         node: NodeId,
         at: Location,
+        why: &str,
     ) -> Planned<LateRows> {
         match self.late_policy(home, node, at)? {
             LateRows::Update { .. } => Err(self.refuse(
                 home,
                 at,
-                "a match cannot be revised: a late row may make others of it, and nothing takes back what was sent",
+                why,
                 "give the table 'late-rows' = 'table' or 'dead-letter'",
             )),
             late => Ok(late),
@@ -253,6 +256,7 @@ impl Planner<'_> {
         let late = match &self.graph.node(step).operator {
             Operator::WindowAggregate { late, .. } => *late,
             Operator::Match(pattern) => pattern.late,
+            Operator::Alarms(alarms) => alarms.late,
             _ => LateRows::DeadLetter,
         };
         if late == LateRows::Table && self.late.written.insert(step) {
@@ -310,7 +314,10 @@ impl Planner<'_> {
         let time = Column::new("window_time", Type::Timestamp { precision: 3 });
         let [mut start, mut end, _] = super::columns(&time).map(|(column, _)| column);
         // What is late for a pattern has missed no window.
-        let misses_window = !matches!(self.graph.node(step).operator, Operator::Match(_));
+        let misses_window = !matches!(
+            self.graph.node(step).operator,
+            Operator::Match(_) | Operator::Alarms(_)
+        );
         (start.nullable, end.nullable) = (!misses_window, !misses_window);
         columns.extend([start, end]);
         let late = Schema::new(columns);

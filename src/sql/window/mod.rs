@@ -4,19 +4,15 @@
 mod grouped;
 mod late;
 
-use sqlparser::ast::{
-    Expr as Ast, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Spanned,
-};
+use sqlparser::ast::{Expr as Ast, FunctionArg, FunctionArgExpr, Ident, Spanned};
 use sqlparser::tokenizer::Location;
 
 use crate::expr::Expr;
 use crate::plan::Window;
 use crate::types::{Column, Timespan, Type, Value};
 
-use super::convert::plain_name;
 use super::planner::{Home, Planned, Planner, Relation};
 use super::scope::{Role, Scope, ScopeColumn};
-use super::splice;
 
 pub(super) use late::{LateTables, refuse_steps_behind_revisions};
 
@@ -204,9 +200,16 @@ impl Planner<'_> {
                 form,
             ));
         };
-        let (relation, partition) = self.window_input(home, function, data, &form)?;
+        let unkeyed = (!function.partitions()).then_some("write the key into GROUP BY");
+        let (relation, partition) = self.table_argument(home, data, unkeyed, &form)?;
         let relation = self.settled(home, relation);
-        let time = self.time_column(home, &relation, time, &form)?;
+        let time = self.time_column(
+            home,
+            &relation,
+            time,
+            &form,
+            "no window can be closed by it",
+        )?;
         if let Some(missing) = given[2..2 + needed].iter().position(Option::is_none) {
             let message = format!("{upper} needs {}", names[missing]);
             return Err(self.refuse(home, at, message, form));
@@ -350,81 +353,6 @@ impl Planner<'_> {
         })
     }
 
-    /// The columns that PARTITION BY names.
-    fn partition_columns(
-        &mut self,
-        home: &Home<'_>,
-        relation: &Relation,
-        named: &[FunctionArg],
-    ) -> Planned<Vec<usize>> {
-        let mut columns = Vec::with_capacity(named.len());
-        for key in named {
-            let FunctionArg::Unnamed(FunctionArgExpr::Expr(ast)) = key else {
-                continue; // The splicing puts nothing else in.
-            };
-            match self.group_key(home, &relation.scope, ast)?.0.expr {
-                Expr::Column(at) if !columns.contains(&at) => columns.push(at),
-                _ => {}
-            }
-        }
-        Ok(columns)
-    }
-
-    /// The rows that a window function takes, and the columns that PARTITION BY names.
-    fn window_input<'q>(
-        &mut self,
-        home: &Home<'_>,
-        function: Function,
-        data: &'q Ast,
-        form: &str,
-    ) -> Planned<(Relation, &'q [FunctionArg])> {
-        match data {
-            Ast::Function(call) if plain_name(&call.name) == Some(splice::TABLE) => {
-                let args = match &call.args {
-                    FunctionArguments::List(list) => list.args.as_slice(),
-                    _ => &[],
-                };
-                let [
-                    FunctionArg::Unnamed(FunctionArgExpr::Expr(Ast::Identifier(name))),
-                    partition @ ..,
-                ] = args
-                else {
-                    return Err(self.refuse(
-                        home,
-                        data.span().start,
-                        "names of catalogs and databases are not supported",
-                        "write the name of the table alone",
-                    ));
-                };
-                if let (false, [FunctionArg::Unnamed(FunctionArgExpr::Expr(key)), ..]) =
-                    (function.partitions(), partition)
-                {
-                    return Err(self.refuse(
-                        home,
-                        key.span().start,
-                        "PARTITION BY has no meaning here",
-                        "write the key into GROUP BY",
-                    ));
-                }
-                Ok((self.table(home, name)?, partition))
-            }
-            Ast::Subquery(query) => Ok((self.query(home, query)?, &[])),
-            Ast::Nested(inner) => self.window_input(home, function, inner, form),
-            Ast::Identifier(name) => Err(self.refuse(
-                home,
-                name.span.start,
-                format!("write TABLE before {}", name.value),
-                form,
-            )),
-            other => Err(self.refuse(
-                home,
-                other.span().start,
-                "the first argument of a window is a table",
-                form,
-            )),
-        }
-    }
-
     /// A named table as a relation under its own name.
     pub(super) fn table(&mut self, home: &Home<'_>, name: &Ident) -> Planned<Relation> {
         let mut relation = self.named(home, name)?;
@@ -432,72 +360,6 @@ impl Planner<'_> {
             column.relation = Some(name.value.as_str().into());
         }
         Ok(relation)
-    }
-
-    fn time_column(
-        &mut self,
-        home: &Home<'_>,
-        relation: &Relation,
-        ast: &Ast,
-        form: &str,
-    ) -> Planned<usize> {
-        let column = match ast {
-            Ast::Function(call)
-                if plain_name(&call.name)
-                    .is_some_and(|name| name.eq_ignore_ascii_case("DESCRIPTOR")) =>
-            {
-                match &call.args {
-                    FunctionArguments::List(list) => match list.args.as_slice() {
-                        [FunctionArg::Unnamed(FunctionArgExpr::Expr(column))] => Some(column),
-                        _ => None,
-                    },
-                    _ => None,
-                }
-            }
-            _ => None,
-        };
-        let Some(column) = column else {
-            return Err(self.refuse(
-                home,
-                ast.span().start,
-                "the time column is written DESCRIPTOR(column)",
-                form,
-            ));
-        };
-        let typed = self.convert(home, &relation.scope, column)?;
-        let Expr::Column(at) = typed.expr else {
-            return Err(self.refuse(
-                home,
-                column.span().start,
-                "DESCRIPTOR takes a column",
-                "compute it in the table: ts AS …, with a WATERMARK on it",
-            ));
-        };
-        let found = &relation.scope.columns[at].column;
-        if found.rowtime {
-            return Ok(at);
-        }
-        let name = found.name.clone();
-        let times: Vec<&str> = relation
-            .scope
-            .columns
-            .iter()
-            .filter(|c| c.column.rowtime)
-            .map(|c| c.column.name.as_str())
-            .collect();
-        let hint = if times.is_empty() {
-            format!(
-                "declare it in CREATE TABLE: WATERMARK FOR {name} AS {name} - INTERVAL '5' SECOND, and select it unchanged"
-            )
-        } else {
-            format!("the time attribute here is {}", times.join(", "))
-        };
-        Err(self.refuse(
-            home,
-            column.span().start,
-            format!("{name} is not a time attribute, so no window can be closed by it"),
-            hint,
-        ))
     }
 
     fn span(&mut self, home: &Home<'_>, ast: &Ast, name: &str) -> Planned<Timespan> {

@@ -6,17 +6,17 @@
 //! A row travels with the watermark of its timeline as it was before the row: only where watermarks meet are they
 //! kept ([`Meeting`]).
 
+mod start;
+
 use smallvec::SmallVec;
 
 use crate::expr::{Context, EvalError, Expr};
-use crate::ops::{
-    Aggregation, Deduplicate, Discard, Emit, IntervalJoin, LookupJoin, Match, Operator, Over,
-    TemporalJoin, WindowTop, assign_windows, unnest, window_aggregate,
-};
+use crate::ops::{Discard, Emit, LookupJoin, Operator, assign_windows, unnest};
 use crate::plan::{self, NodeId, Plan, SinkId, TableId, Window};
 use crate::types::{EventTime, Fingerprint, Lineage, Progress, Row, Timeline, Timespan, Value};
 
 use super::meeting::{Meeting, Step};
+use super::predicates::PredicateIndex;
 
 /// Where the graph puts what leaves it.
 pub(super) trait Exit {
@@ -31,13 +31,23 @@ pub(super) trait Exit {
 /// The graph.
 pub(super) struct Graph {
     nodes: Vec<Node>,
+    /// Consumers of a row, kept to save the allocation.
+    asked: Vec<u32>,
     /// What expressions may know of now.
     pub(super) context: Context,
 }
 
 struct Node {
     stage: Stage,
+    /// What keeps state, if this node does; `None` also while it runs.
+    operator: Option<Box<dyn Operator>>,
+    /// Who takes the rows: the node, and which of its inputs this is.
     consumers: SmallVec<[(usize, usize); 2]>,
+    /// Which of them to ask, where many are filters.
+    index: Option<Box<PredicateIndex>>,
+    /// The nearest nodes behind it that follow its time, each with the input by which it comes: those that keep state, and
+    /// those where watermarks meet. In the order in which rows get there.
+    followers: SmallVec<[(usize, usize); 2]>,
     /// Who takes the rows that were too late.
     late: SmallVec<[usize; 1]>,
     inputs: SmallVec<[usize; 1]>,
@@ -50,12 +60,13 @@ struct Node {
 
 impl Node {
     /// A watermark as it is for what follows.
+    #[inline]
     fn delayed(&self, watermark: EventTime) -> EventTime {
-        match watermark {
-            // Nothing is to come at all.
-            EventTime::MAX => EventTime::MAX,
-            watermark => watermark.minus(self.delay),
+        // At the greatest of all nothing is to come.
+        if self.delay == Timespan::ZERO || watermark == EventTime::MAX {
+            return watermark;
         }
+        watermark.minus(self.delay)
     }
 }
 
@@ -84,17 +95,14 @@ enum Stage {
     },
     /// `None` only while it runs.
     Lookup(Option<Box<LookupJoin>>),
-    /// `None` only while the operator runs.
-    Stateful(Option<Box<dyn Operator>>),
+    Stateful,
     Sink(SinkId),
 }
 
 impl Graph {
     pub(super) fn new(plan: &Plan, max_keys: usize) -> Self {
-        let mut nodes: Vec<Node> = plan
-            .nodes
-            .iter()
-            .map(|node| start(node, max_keys))
+        let mut nodes: Vec<Node> = (0..plan.nodes.len())
+            .map(|at| start::start(plan, at, max_keys))
             .collect();
         for (at, node) in plan.nodes.iter().enumerate() {
             for (input, from) in node.inputs.iter().enumerate() {
@@ -104,8 +112,33 @@ impl Graph {
                 }
             }
         }
+        for at in 0..nodes.len() {
+            let consumers = nodes[at].consumers.iter();
+            let predicates = consumers.map(|(consumer, _)| match &nodes[*consumer].stage {
+                Stage::Filter(predicate) => Some(predicate),
+                _ => None,
+            });
+            nodes[at].index = PredicateIndex::new(predicates).map(Box::new);
+        }
+        for at in (0..nodes.len()).rev() {
+            // Consumers stand behind their inputs, so theirs are known.
+            let mut followers = SmallVec::new();
+            for &(consumer, input) in &nodes[at].consumers {
+                let found = &nodes[consumer];
+                if !plan.nodes[consumer].operator.leads(input) {
+                    continue;
+                }
+                if found.meeting.is_some() || found.operator.is_some() {
+                    followers.push((consumer, input));
+                } else {
+                    followers.extend_from_slice(&found.followers);
+                }
+            }
+            nodes[at].followers = followers;
+        }
         Self {
             nodes,
+            asked: Vec::new(),
             context: Context {
                 now: EventTime::MIN,
             },
@@ -113,7 +146,7 @@ impl Graph {
     }
 
     /// Hands a row to a node.
-    pub(super) fn push(
+    fn push(
         &mut self,
         at: usize,
         input: usize,
@@ -140,16 +173,20 @@ impl Graph {
             Stage::Filter(predicate) => match predicate.test(row, &context) {
                 Ok(true) => self.forward(at, row, lineage, progress, exit),
                 Ok(false) => {}
-                Err(error) => exit.discard(NodeId(at), expression_error(&error)),
+                Err(error) => exit.discard(NodeId(at), Discard::expression(&error)),
             },
             Stage::Project { exprs, buffer } => {
                 let mut output = std::mem::take(buffer);
                 output.clear();
                 for expr in exprs.iter() {
+                    if let Some(value) = expr.held(row) {
+                        output.push(value.clone());
+                        continue;
+                    }
                     match expr.eval(row, &context) {
                         Ok(value) => output.push(value),
                         Err(error) => {
-                            exit.discard(NodeId(at), expression_error(&error));
+                            exit.discard(NodeId(at), Discard::expression(&error));
                             *buffer = output;
                             return;
                         }
@@ -167,7 +204,7 @@ impl Graph {
             } => {
                 let array = match array.eval(row, &context) {
                     Ok(array) => array,
-                    Err(error) => return exit.discard(NodeId(at), expression_error(&error)),
+                    Err(error) => return exit.discard(NodeId(at), Discard::expression(&error)),
                 };
                 let (width, rows, outer) = (*width, *rows, *outer);
                 let mut output = std::mem::take(buffer);
@@ -228,23 +265,39 @@ impl Graph {
                 running.process(row, lineage, &context, &mut emit);
                 self.nodes[at].stage = Stage::Lookup(Some(running));
             }
-            Stage::Stateful(operator) => {
-                let mut running = operator.take().expect("a graph has no cycles");
+            Stage::Stateful => {
                 let behind = Progress {
                     watermark: self.nodes[at].delayed(progress.watermark),
                     ..progress
                 };
-                let mut emit = Downstream {
-                    graph: self,
-                    at,
-                    progress: behind,
-                    exit,
-                };
-                running.process(input, row, lineage, progress, &context, &mut emit);
-                self.nodes[at].stage = Stage::Stateful(Some(running));
+                let done = self.operate(at, behind, exit, |operator, emit| {
+                    operator.process(input, row, lineage, progress, &context, emit);
+                });
+                done.expect("a graph has no cycles");
             }
             Stage::Sink(sink) => exit.sink(*sink, row, lineage),
         }
+    }
+
+    /// Has the operator of a node do something, which gives rows to those behind the node as of `progress`. `None` if the
+    /// node keeps no state, or if its operator runs already.
+    fn operate<R>(
+        &mut self,
+        at: usize,
+        progress: Progress,
+        exit: &mut dyn Exit,
+        run: impl FnOnce(&mut dyn Operator, &mut dyn Emit) -> R,
+    ) -> Option<R> {
+        let mut running = self.nodes[at].operator.take()?;
+        let mut emit = Downstream {
+            graph: self,
+            at,
+            progress,
+            exit,
+        };
+        let given = run(&mut *running, &mut emit);
+        self.nodes[at].operator = Some(running);
+        Some(given)
     }
 
     fn give_back(&mut self, at: usize, row: Row) {
@@ -256,7 +309,8 @@ impl Graph {
         }
     }
 
-    fn forward(
+    /// Hands a row that a node gives to those who take it.
+    pub(super) fn forward(
         &mut self,
         at: usize,
         row: &[Value],
@@ -264,6 +318,17 @@ impl Graph {
         progress: Progress,
         exit: &mut dyn Exit,
     ) {
+        if let Some(mut index) = self.nodes[at].index.take() {
+            let mut asked = std::mem::take(&mut self.asked);
+            index.candidates(row, &mut asked);
+            self.nodes[at].index = Some(index);
+            for consumer in &asked {
+                let (consumer, input) = self.nodes[at].consumers[*consumer as usize];
+                self.push(consumer, input, row, lineage, progress, exit);
+            }
+            self.asked = asked;
+            return;
+        }
         for index in 0..self.nodes[at].consumers.len() {
             let (consumer, input) = self.nodes[at].consumers[index];
             self.push(consumer, input, row, lineage, progress, exit);
@@ -304,9 +369,9 @@ impl Graph {
             self.reach(at, step, exit);
         }
         let Some((line, idle)) = told else { return };
-        for index in 0..self.nodes[at].consumers.len() {
-            let (consumer, input) = self.nodes[at].consumers[index];
-            self.set_idle(consumer, input, line, idle, exit);
+        for index in 0..self.nodes[at].followers.len() {
+            let (follower, input) = self.nodes[at].followers[index];
+            self.set_idle(follower, input, line, idle, exit);
         }
     }
 
@@ -318,9 +383,9 @@ impl Graph {
             }
             return;
         }
-        for index in 0..self.nodes[at].consumers.len() {
-            let (consumer, _) = self.nodes[at].consumers[index];
-            self.pass(consumer, to, exit);
+        for index in 0..self.nodes[at].followers.len() {
+            let (follower, _) = self.nodes[at].followers[index];
+            self.pass(follower, to, exit);
         }
     }
 
@@ -329,12 +394,10 @@ impl Graph {
         let node = &self.nodes[at];
         let line = node.meeting.as_ref().map_or(line, |m| m.behind(line).line);
         let delay = node.delay;
-        let own = match &node.stage {
-            Stage::Stateful(Some(operator)) => operator.next_timer(line),
-            _ => None,
-        };
-        let consumers = node.consumers.iter();
-        let behind = consumers.filter_map(|(consumer, _)| self.next_timer(*consumer, line));
+        let own = node.operator.as_ref();
+        let own = own.and_then(|operator| operator.next_timer(line));
+        let followers = node.followers.iter();
+        let behind = followers.filter_map(|(follower, _)| self.next_timer(*follower, line));
         own.into_iter()
             .chain(behind.map(|timer| timer.plus(delay)))
             .min()
@@ -347,43 +410,64 @@ impl Graph {
             from: self.nodes[at].delayed(from),
             to: self.nodes[at].delayed(to),
         };
-        if let Stage::Stateful(operator) = &mut self.nodes[at].stage {
-            let mut running = operator.take().expect("a graph has no cycles");
-            let mut emit = Downstream {
-                graph: self,
-                at,
-                // Behind this node it is still as late as before.
-                progress: Progress {
-                    line,
-                    watermark: behind.from,
-                },
-                exit,
-            };
-            let to = Progress {
-                line,
-                watermark: to,
-            };
-            running.advance(to, &mut emit);
-            self.nodes[at].stage = Stage::Stateful(Some(running));
-        }
-        for index in 0..self.nodes[at].consumers.len() {
-            let (consumer, input) = self.nodes[at].consumers[index];
-            self.advance(consumer, input, behind, exit);
+        let at_time = |watermark| Progress { line, watermark };
+        // Behind this node it is still as late as before. A node that keeps no state has nothing to do.
+        let _ = self.operate(at, at_time(behind.from), exit, |operator, emit| {
+            operator.advance(at_time(to), emit);
+        });
+        self.lead(at, behind, exit);
+    }
+
+    /// Tells the followers of a node that the watermark of a line has moved behind it.
+    pub(super) fn lead(&mut self, at: usize, behind: Step, exit: &mut dyn Exit) {
+        for index in 0..self.nodes[at].followers.len() {
+            let (follower, input) = self.nodes[at].followers[index];
+            self.advance(follower, input, behind, exit);
         }
     }
 
     /// Hands the rows of a table to all that look rows up in it.
-    pub(super) fn load(&mut self, plan: &Plan, id: TableId, rows: &[Row]) -> Result<(), EvalError> {
+    pub(super) fn load(
+        &mut self,
+        plan: &Plan,
+        id: TableId,
+        rows: &[Row],
+        exit: &mut dyn Exit,
+    ) -> Result<(), EvalError> {
         let context = self.context;
         for (at, node) in plan.nodes.iter().enumerate() {
-            if let (plan::Operator::LookupJoin(join), Stage::Lookup(Some(lookup))) =
-                (&node.operator, &mut self.nodes[at].stage)
-                && join.table == id
-            {
-                lookup.load(rows, &context)?;
+            match (&node.operator, &mut self.nodes[at].stage) {
+                (plan::Operator::LookupJoin(join), Stage::Lookup(Some(lookup)))
+                    if join.table == id =>
+                {
+                    lookup.load(rows, &context)?;
+                }
+                (plan::Operator::Alarms(alarms), Stage::Stateful)
+                    if alarms.expected.as_ref().is_some_and(|e| e.table == id) =>
+                {
+                    let loaded = self.operate(at, NOWHERE, exit, |operator, emit| {
+                        operator.load(rows, &context, emit)
+                    });
+                    loaded.expect("a graph has no cycles")?;
+                }
+                _ => {}
             }
         }
         Ok(())
+    }
+
+    /// Tells all operators when the gateway was started.
+    pub(super) fn started(&mut self, start: EventTime) {
+        for (_, operator) in self.operators() {
+            operator.started(start);
+        }
+    }
+
+    /// Tells the operator of a node what time it is by now on the lines that are silent.
+    pub(super) fn silent(&mut self, at: usize, present: &[EventTime], exit: &mut dyn Exit) {
+        let _ = self.operate(at, NOWHERE, exit, |operator, emit| {
+            operator.silent(present, emit);
+        });
     }
 
     /// The stateful operators with the fingerprints their state is stored under.
@@ -392,10 +476,7 @@ impl Graph {
     ) -> impl Iterator<Item = (Fingerprint, &mut (dyn Operator + 'static))> {
         self.nodes
             .iter_mut()
-            .filter_map(|node| match &mut node.stage {
-                Stage::Stateful(Some(operator)) => Some((node.fingerprint, &mut **operator)),
-                _ => None,
-            })
+            .filter_map(|node| Some((node.fingerprint, node.operator.as_deref_mut()?)))
     }
 
     /// The nodes where watermarks meet, with their fingerprints.
@@ -424,11 +505,9 @@ impl Graph {
                     meeting.resume(&known);
                 }
             }
-            if let Stage::Stateful(operator) = &mut self.nodes[at].stage
-                && let Some(mut running) = operator.take()
-            {
+            if let Some(mut running) = self.nodes[at].operator.take() {
                 running.resume(&|line| self.watermark(at, line, source));
-                self.nodes[at].stage = Stage::Stateful(Some(running));
+                self.nodes[at].operator = Some(running);
             }
         }
     }
@@ -459,116 +538,11 @@ impl Graph {
     }
 }
 
-/// A step that keeps state.
-fn stateful(operator: impl Operator + 'static) -> Stage {
-    Stage::Stateful(Some(Box::new(operator)))
-}
-
-fn start(node: &plan::Node, max_keys: usize) -> Node {
-    let stage = match &node.operator {
-        plan::Operator::Source(_) | plan::Operator::SharedTime => Stage::Pass,
-        plan::Operator::Union => Stage::Union,
-        plan::Operator::LateRows => Stage::Late,
-        plan::Operator::Filter { predicate } => Stage::Filter(predicate.clone()),
-        plan::Operator::Project { exprs } => Stage::Project {
-            exprs: exprs.clone(),
-            buffer: Row::new(),
-        },
-        plan::Operator::Unnest {
-            array,
-            width,
-            rows,
-            outer,
-        } => Stage::Unnest {
-            array: array.clone(),
-            width: *width,
-            rows: *rows,
-            outer: *outer,
-            buffer: Row::new(),
-        },
-        plan::Operator::WindowAssign { window, time } => Stage::Assign {
-            window: window.clone(),
-            time: *time,
-            buffer: Row::new(),
-        },
-        plan::Operator::WindowAggregate {
-            window,
-            time,
-            keys,
-            aggregates,
-            late,
-        } => {
-            let aggregation = Aggregation {
-                time: *time,
-                keys: keys.clone(),
-                aggregates: aggregates.clone(),
-                late: *late,
-                fingerprint: node.fingerprint,
-            };
-            Stage::Stateful(Some(window_aggregate(window, aggregation, max_keys)))
-        }
-        plan::Operator::Over {
-            time,
-            keys,
-            functions,
-            ttl,
-        } => stateful(Over::new(
-            *time,
-            keys.clone(),
-            functions.clone(),
-            *ttl,
-            max_keys,
-        )),
-        plan::Operator::Deduplicate { time, keys, within } => {
-            stateful(Deduplicate::new(*time, keys.clone(), *within, max_keys))
-        }
-        plan::Operator::WindowTop {
-            start,
-            end,
-            keys,
-            order,
-            limit,
-        } => stateful(WindowTop::new(
-            (*start, *end),
-            keys.clone(),
-            order.clone(),
-            limit.unwrap_or_default(),
-            max_keys,
-        )),
-        plan::Operator::TemporalJoin(join) => {
-            stateful(TemporalJoin::new(join, node.fingerprint, max_keys))
-        }
-        plan::Operator::LookupJoin(join) => {
-            Stage::Lookup(Some(Box::new(LookupJoin::new(join, node.fingerprint))))
-        }
-        plan::Operator::IntervalJoin(join) => {
-            stateful(IntervalJoin::new(join, node.fingerprint, max_keys))
-        }
-        plan::Operator::Match(pattern) => stateful(Match::new(pattern, node.fingerprint, max_keys)),
-        plan::Operator::Sink(sink) => Stage::Sink(*sink),
-    };
-    let meeting = match node.operator {
-        plan::Operator::SharedTime => Some(Meeting::of_lines()),
-        _ if node.inputs.len() > 1 => Some(Meeting::of_inputs(node.inputs.len())),
-        _ => None,
-    };
-    Node {
-        stage,
-        consumers: SmallVec::new(),
-        late: SmallVec::new(),
-        inputs: node.inputs.iter().map(|input| input.0).collect(),
-        meeting,
-        delay: node.operator.delay(),
-        fingerprint: node.fingerprint,
-    }
-}
-
-fn expression_error(error: &crate::expr::EvalError) -> Discard {
-    Discard {
-        reason: "expression_error",
-        detail: error.to_string(),
-    }
-}
+/// Where rows are that an operator makes of a table, until it says more.
+const NOWHERE: Progress = Progress {
+    line: Timeline::SHARED,
+    watermark: EventTime::MIN,
+};
 
 /// What follows a stateful operator.
 struct Downstream<'a> {
@@ -599,5 +573,12 @@ impl Emit for Downstream<'_> {
 
     fn count(&mut self, what: &'static str) {
         self.exit.count(NodeId(self.at), what);
+    }
+
+    fn on(&mut self, at: Progress) {
+        self.progress = Progress {
+            watermark: self.graph.nodes[self.at].delayed(at.watermark),
+            ..at
+        };
     }
 }

@@ -1,0 +1,77 @@
+//! Silence that is told ahead of the watermark: after a start of the gateway, of keys that bring nothing at all.
+//!
+//! Event time stands where it stood when the gateway went off, and goes on from there at the pace of the clock: a silence
+//! would be told later by as long as the gateway was off. To let event time jump instead would make all late that devices
+//! have kept meanwhile. So the deadlines of silence, and only they, are reached by what time it is by now.
+//!
+//! Invariant: what is told of the silence of a key never goes back behind `Known::ahead`: a reading of before ends it at
+//! that time, since nobody had heard of it until then.
+//!
+//! Not here: what time it is by now (the engine knows since when nothing has come), delays and the shelving of other
+//! alarms (their time is that of the readings).
+
+use super::{Alarm, Alarms, Emit};
+use crate::types::{EventTime, Progress, Timeline};
+
+impl Alarms {
+    /// What time it is by now for a key on `line`, as far as that is known.
+    pub(super) fn present(&self, line: Timeline) -> EventTime {
+        let silent = self.present.get(line.0 as usize);
+        let silent = silent.copied().unwrap_or(EventTime::MIN);
+        self.cut(silent.max(self.reached(line)))
+    }
+
+    /// Takes over what time it is, and tells of the silence that there is by then.
+    pub(super) fn tell_ahead(&mut self, present: &[EventTime], emit: &mut dyn Emit) {
+        self.present.clear();
+        self.present.extend_from_slice(present);
+        let Some((which, ..)) = self.plan.silence().filter(|_| self.start.is_some()) else {
+            return;
+        };
+        let live = self.state.live();
+        let mut due: Vec<(EventTime, u32)> = live
+            .filter_map(|slot| Some((self.due_ahead(which, slot)?, slot)))
+            .collect();
+        due.sort_unstable_by(|(one, a), (other, b)| {
+            let keys = || self.state.key(*a).cmp(self.state.key(*b));
+            one.cmp(other).then_with(keys)
+        });
+        for (_, slot) in due {
+            while let Some(at) = self.due_ahead(which, slot) {
+                self.pass_ahead(which, slot, at, emit);
+            }
+            self.arm(slot);
+        }
+    }
+
+    /// When something is to be told of the silence of a key that the watermark has not reached and the clock has.
+    fn due_ahead(&self, which: usize, slot: u32) -> Option<EventTime> {
+        let partition = self.state.get(slot);
+        let (reached, present) = (self.now(partition.line), self.present(partition.line));
+        // What waits for the watermark has been heard.
+        if present <= reached || !partition.waiting.is_empty() {
+            return None;
+        }
+        let alarm = partition.known.alarms.get(which);
+        let alarm = alarm.and_then(|alarm| alarm.due(&self.behaviour[which]));
+        let due = self.silent_at(partition).into_iter().chain(alarm).min()?;
+        (due > reached && due <= present).then_some(due)
+    }
+
+    fn pass_ahead(&mut self, which: usize, slot: u32, at: EventTime, emit: &mut dyn Emit) {
+        let line = self.state.get(slot).line;
+        emit.on(Progress {
+            line,
+            watermark: self.reached(line),
+        });
+        let mut partition = std::mem::take(self.state.change(slot));
+        self.rules_filled(&mut partition);
+        partition.changed = true;
+        partition.known.ahead = partition.known.ahead.max(Some(at));
+        self.tell(&mut partition, which, at, slot, emit, Alarm::pass);
+        if self.silent_at(&partition).is_some_and(|due| due <= at) {
+            self.tell(&mut partition, which, at, slot, emit, Alarm::come);
+        }
+        *self.state.change(slot) = partition;
+    }
+}

@@ -1,0 +1,551 @@
+//! The state machine of one alarm of one key, by the definitions of ISA-18.2 and OPC UA Part 9, section 5.8.
+//!
+//! Two layers. The [`Signal`] says whether the condition stands, after its delays; it follows the readings whatever
+//! people do. The [`Phase`] says what people know of it. An alarm *stands* from its `raised` to its `cleared` or
+//! `shelved`: between two `raised` there is always one of them.
+//!
+//! Not here: which reading raises what (the operator has evaluated that), time (it is an argument, and never goes back)
+//! and other alarms (whether one is the first is told with the moment).
+
+#[cfg(test)]
+mod tests;
+
+use smallvec::SmallVec;
+
+use crate::plan::AlarmRule;
+use crate::state::{Decoder, Encoder, StateError};
+use crate::types::{EventTime, Timespan};
+
+/// Raises within so long make an alarm chatter,
+const CHATTER_SPAN: Timespan = Timespan::from_secs(60);
+/// if there are so many of them (ISA-18.2).
+pub(super) const CHATTER_RAISES: usize = 3;
+/// Raises of the last minute that are counted at most.
+const MAX_RECENT: usize = 16;
+
+/// Whether the condition of an alarm stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) enum Signal {
+    /// It does not.
+    #[default]
+    Off,
+    /// It has come, and must hold until the on-delay is over.
+    Rising {
+        since: EventTime,
+        /// The most extreme value since.
+        peak: Option<f64>,
+    },
+    /// It does.
+    On,
+    /// It has gone, and must stay so until the off-delay is over.
+    Falling { since: EventTime },
+}
+
+/// What people know of an alarm.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Phase {
+    #[default]
+    Normal,
+    Standing {
+        acknowledged: bool,
+    },
+    /// Its condition is gone, and it stands until it is acknowledged.
+    Latched,
+    Shelved {
+        until: EventTime,
+    },
+}
+
+/// What happens to an alarm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    Raised,
+    Returned,
+    Cleared,
+    ReAlarmed,
+    Acknowledged,
+    Shelved,
+    Unshelved,
+}
+
+impl Event {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Raised => "raised",
+            Self::Returned => "returned",
+            Self::Cleared => "cleared",
+            Self::ReAlarmed => "re-alarmed",
+            Self::Acknowledged => "acknowledged",
+            Self::Shelved => "shelved",
+            Self::Unshelved => "unshelved",
+        }
+    }
+}
+
+/// A change of an alarm, as it is told.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Change {
+    pub(super) event: Event,
+    /// The state behind it.
+    pub(super) state: &'static str,
+    /// Since when it stands, or stood until now.
+    pub(super) raised_at: Option<EventTime>,
+    /// The most extreme value since its condition came.
+    pub(super) peak: Option<f64>,
+    /// Whether it is the first of those that stand.
+    pub(super) first: Option<bool>,
+    pub(super) raises: u64,
+    pub(super) raises_last_minute: usize,
+    pub(super) shelved_until: Option<EventTime>,
+}
+
+/// What is so when something happens.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    pub(super) at: EventTime,
+    /// The last value that is known.
+    pub(super) value: Option<f64>,
+    /// Whether no other alarm of the key stands.
+    pub(super) alone: bool,
+}
+
+/// An alarm. Time given to it never goes back.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Alarm {
+    signal: Signal,
+    phase: Phase,
+    /// Of an alarm that stands:
+    raised_at: Option<EventTime>,
+    peak: Option<f64>,
+    first: bool,
+    /// when it was told last that it stands.
+    told_at: Option<EventTime>,
+    /// How often it was raised, or came again while it was latched.
+    raises: u64,
+    /// When: the last of them.
+    recent: SmallVec<[EventTime; 3]>,
+}
+
+impl Alarm {
+    /// Whether nothing has ever happened to it.
+    pub(super) fn is_fresh(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether it stands.
+    pub(super) const fn stands(&self) -> bool {
+        matches!(self.phase, Phase::Standing { .. } | Phase::Latched)
+    }
+
+    /// Whether its condition stands, as far as delays have let it.
+    pub(super) const fn is_signalled(&self) -> bool {
+        !matches!(self.signal, Signal::Off)
+    }
+
+    /// A reading: whether it raises and whether it clears the alarm, each `None` where that is not known.
+    pub(super) fn reading(
+        &mut self,
+        rule: &Behaviour,
+        raise: Option<bool>,
+        clear: Option<bool>,
+        now: Moment,
+        out: &mut Vec<Change>,
+    ) {
+        // A reading that says nothing of the condition says nothing of the peak.
+        let value = now.value.filter(|_| raise.is_some());
+        match self.signal {
+            Signal::Off if raise == Some(true) => {
+                self.signal = Signal::Rising {
+                    since: now.at,
+                    peak: value,
+                };
+                if !rule.on_delay.is_positive() {
+                    self.come(rule, now, out);
+                }
+            }
+            Signal::Off => {}
+            Signal::Rising { .. } if raise == Some(false) => self.signal = Signal::Off,
+            Signal::Rising { since, peak } => {
+                self.signal = Signal::Rising {
+                    since,
+                    peak: rule.extreme(peak, value),
+                };
+            }
+            Signal::On | Signal::Falling { .. } => {
+                match (self.signal, clear) {
+                    (Signal::On, Some(true)) => {
+                        self.signal = Signal::Falling { since: now.at };
+                        if !rule.off_delay.is_positive() {
+                            self.go(rule, now, out);
+                        }
+                    }
+                    (Signal::Falling { .. }, Some(false)) => self.signal = Signal::On,
+                    _ => {}
+                }
+                // The reading that has ended it is no part of it.
+                if self.is_signalled() && self.stands() {
+                    self.peak = rule.extreme(self.peak, value);
+                }
+            }
+        }
+    }
+
+    /// When time alone will change it.
+    pub(super) fn due(&self, rule: &Behaviour) -> Option<EventTime> {
+        let signal = match self.signal {
+            Signal::Rising { since, .. } => Some(since.plus(rule.on_delay)),
+            Signal::Falling { since } => Some(since.plus(rule.off_delay)),
+            Signal::Off | Signal::On => None,
+        };
+        let phase = match self.phase {
+            Phase::Standing {
+                acknowledged: false,
+            } => self
+                .told_at
+                .zip(rule.re_alarm)
+                .map(|(told, after)| told.plus(after).max(rule.told_from)),
+            Phase::Shelved { until } => Some(until),
+            _ => None,
+        };
+        signal.into_iter().chain(phase).min()
+    }
+
+    /// Time has passed up to a moment; the readings at it have been taken.
+    pub(super) fn pass(&mut self, rule: &Behaviour, now: Moment, out: &mut Vec<Change>) {
+        match self.signal {
+            Signal::Rising { since, .. } if since.plus(rule.on_delay) <= now.at => {
+                self.come(rule, now, out);
+            }
+            Signal::Falling { since } if since.plus(rule.off_delay) <= now.at => {
+                self.go(rule, now, out);
+            }
+            _ => {}
+        }
+        match self.phase {
+            Phase::Standing {
+                acknowledged: false,
+            } if self.due(rule).is_some_and(|due| due <= now.at) => {
+                self.told_at = Some(now.at);
+                out.push(self.change(Event::ReAlarmed, now.at));
+            }
+            Phase::Shelved { until } if until <= now.at => self.end_shelving(rule, now, out),
+            _ => {}
+        }
+    }
+
+    /// The input has ended: nothing is told again, or it would be for ever.
+    pub(super) fn tell_no_more(&mut self) {
+        self.told_at = None;
+    }
+
+    /// Its condition stands from now on.
+    pub(super) fn come(&mut self, rule: &Behaviour, now: Moment, out: &mut Vec<Change>) {
+        let peak = match self.signal {
+            Signal::Rising { peak, .. } => peak,
+            _ => None,
+        };
+        self.signal = Signal::On;
+        match self.phase {
+            Phase::Normal => self.raise(peak, now, out),
+            Phase::Latched => {
+                self.peak = rule.extreme(self.peak, peak);
+                self.phase = Phase::Standing {
+                    acknowledged: false,
+                };
+                self.told_at = Some(now.at);
+                self.count(now.at);
+                out.push(self.change(Event::ReAlarmed, now.at));
+            }
+            Phase::Standing { .. } | Phase::Shelved { .. } => {}
+        }
+    }
+
+    /// Its condition does not stand any more.
+    pub(super) fn go(&mut self, rule: &Behaviour, now: Moment, out: &mut Vec<Change>) {
+        self.signal = Signal::Off;
+        match self.phase {
+            Phase::Standing {
+                acknowledged: false,
+            } if rule.latch => {
+                self.phase = Phase::Latched;
+                out.push(self.change(Event::Returned, now.at));
+            }
+            Phase::Standing { .. } => self.clear(now.at, out),
+            Phase::Normal | Phase::Latched | Phase::Shelved { .. } => {}
+        }
+    }
+
+    /// Nobody waits for what it is about any more: whether it is latched or shelved, it is over.
+    pub(super) fn withdraw(&mut self, now: Moment, out: &mut Vec<Change>) {
+        self.signal = Signal::Off;
+        match self.phase {
+            Phase::Standing { .. } | Phase::Latched => self.clear(now.at, out),
+            Phase::Shelved { .. } => {
+                self.phase = Phase::Normal;
+                out.push(self.change(Event::Unshelved, now.at));
+            }
+            Phase::Normal => {}
+        }
+    }
+
+    /// Somebody has seen it; the error says why that changes nothing.
+    pub(super) fn acknowledge(
+        &mut self,
+        now: Moment,
+        out: &mut Vec<Change>,
+    ) -> Result<(), &'static str> {
+        match self.phase {
+            Phase::Standing {
+                acknowledged: false,
+            } => {
+                self.phase = Phase::Standing { acknowledged: true };
+                out.push(self.change(Event::Acknowledged, now.at));
+            }
+            Phase::Latched => {
+                let mut seen = self.change(Event::Acknowledged, now.at);
+                seen.state = "normal";
+                out.push(seen);
+                self.clear(now.at, out);
+            }
+            Phase::Standing { acknowledged: true } => return Err("is acknowledged already"),
+            Phase::Shelved { .. } => return Err("is shelved"),
+            Phase::Normal => return Err("does not stand"),
+        }
+        Ok(())
+    }
+
+    /// Nobody is to be told of it until then.
+    pub(super) fn shelve(&mut self, until: EventTime, now: Moment, out: &mut Vec<Change>) {
+        self.phase = Phase::Shelved { until };
+        out.push(self.change(Event::Shelved, now.at));
+        self.forget();
+    }
+
+    /// Ends that before its time; the error says why that changes nothing.
+    pub(super) fn unshelve(
+        &mut self,
+        rule: &Behaviour,
+        now: Moment,
+        out: &mut Vec<Change>,
+    ) -> Result<(), &'static str> {
+        match self.phase {
+            Phase::Shelved { .. } => {
+                self.end_shelving(rule, now, out);
+                Ok(())
+            }
+            _ => Err("is not shelved"),
+        }
+    }
+
+    fn end_shelving(&mut self, rule: &Behaviour, now: Moment, out: &mut Vec<Change>) {
+        self.phase = Phase::Normal;
+        out.push(self.change(Event::Unshelved, now.at));
+        if matches!(self.signal, Signal::On | Signal::Falling { .. }) {
+            let value = now.value.filter(|_| rule.of_readings);
+            self.raise(value, now, out);
+        }
+    }
+
+    fn raise(&mut self, peak: Option<f64>, now: Moment, out: &mut Vec<Change>) {
+        self.phase = Phase::Standing {
+            acknowledged: false,
+        };
+        (self.raised_at, self.told_at) = (Some(now.at), Some(now.at));
+        (self.peak, self.first) = (peak, now.alone);
+        self.count(now.at);
+        out.push(self.change(Event::Raised, now.at));
+    }
+
+    fn clear(&mut self, at: EventTime, out: &mut Vec<Change>) {
+        self.phase = Phase::Normal;
+        out.push(self.change(Event::Cleared, at));
+        self.forget();
+    }
+
+    /// What belongs to an alarm that stands.
+    fn forget(&mut self) {
+        (self.raised_at, self.told_at, self.peak, self.first) = (None, None, None, false);
+    }
+
+    fn count(&mut self, at: EventTime) {
+        self.raises += 1;
+        self.recent
+            .retain(|raised| *raised > at.minus(CHATTER_SPAN));
+        if self.recent.len() == MAX_RECENT {
+            self.recent.remove(0);
+        }
+        self.recent.push(at);
+    }
+
+    fn change(&self, event: Event, at: EventTime) -> Change {
+        let last_minute = self.recent.iter();
+        let shelved_until = match self.phase {
+            Phase::Shelved { until } => Some(until),
+            _ => None,
+        };
+        Change {
+            event,
+            state: match self.phase {
+                Phase::Normal => "normal",
+                Phase::Standing {
+                    acknowledged: false,
+                } => "unacknowledged",
+                Phase::Standing { acknowledged: true } => "acknowledged",
+                Phase::Latched => "latched unacknowledged",
+                Phase::Shelved { .. } => "shelved",
+            },
+            raised_at: self.raised_at,
+            peak: self.peak,
+            first: self.raised_at.map(|_| self.first),
+            raises: self.raises,
+            raises_last_minute: last_minute
+                .filter(|raised| **raised > at.minus(CHATTER_SPAN))
+                .count(),
+            shelved_until,
+        }
+    }
+
+    /// Writes it.
+    pub(super) fn encode(&self, out: &mut Encoder) {
+        match self.signal {
+            Signal::Off => out.u8(0),
+            Signal::Rising { since, peak } => {
+                out.u8(1);
+                out.time(since);
+                encode_number(peak, out);
+            }
+            Signal::On => out.u8(2),
+            Signal::Falling { since } => {
+                out.u8(3);
+                out.time(since);
+            }
+        }
+        match self.phase {
+            Phase::Normal => out.u8(0),
+            Phase::Standing { acknowledged } => out.u8(1 + u8::from(acknowledged)),
+            Phase::Latched => out.u8(3),
+            Phase::Shelved { until } => {
+                out.u8(4);
+                out.time(until);
+            }
+        }
+        encode_time(self.raised_at, out);
+        encode_number(self.peak, out);
+        out.bool(self.first);
+        encode_time(self.told_at, out);
+        out.u64(self.raises);
+        out.u64(self.recent.len() as u64);
+        self.recent.iter().for_each(|raised| out.time(*raised));
+    }
+
+    /// Reads what `encode` wrote.
+    pub(super) fn decode(from: &mut Decoder<'_>) -> Result<Self, StateError> {
+        let invalid = StateError::Invalid { what: "alarm" };
+        let signal = match from.u8()? {
+            0 => Signal::Off,
+            1 => Signal::Rising {
+                since: from.time()?,
+                peak: decode_number(from)?,
+            },
+            2 => Signal::On,
+            3 => Signal::Falling {
+                since: from.time()?,
+            },
+            _ => return Err(invalid),
+        };
+        let phase = match from.u8()? {
+            0 => Phase::Normal,
+            acknowledged @ (1 | 2) => Phase::Standing {
+                acknowledged: acknowledged == 2,
+            },
+            3 => Phase::Latched,
+            4 => Phase::Shelved {
+                until: from.time()?,
+            },
+            _ => return Err(invalid),
+        };
+        let mut alarm = Self {
+            signal,
+            phase,
+            raised_at: decode_time(from)?,
+            peak: decode_number(from)?,
+            first: from.bool()?,
+            told_at: decode_time(from)?,
+            raises: from.u64()?,
+            recent: SmallVec::new(),
+        };
+        for _ in 0..from.count("raises")? {
+            alarm.recent.push(from.time()?);
+        }
+        Ok(alarm)
+    }
+}
+
+/// What decides how an alarm behaves.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Behaviour {
+    pub(super) on_delay: Timespan,
+    pub(super) off_delay: Timespan,
+    pub(super) re_alarm: Option<Timespan>,
+    pub(super) latch: bool,
+    /// Whether the least value is its peak.
+    pub(super) low: bool,
+    /// Whether it is of readings, and so has a peak.
+    pub(super) of_readings: bool,
+    /// The start of the gateway: what would have been told again while it was off is told once, then.
+    pub(super) told_from: EventTime,
+}
+
+impl Behaviour {
+    /// That of a rule of the plan.
+    pub(super) fn of(rule: &AlarmRule) -> Self {
+        use crate::plan::Trigger;
+        Self {
+            on_delay: rule.on_delay,
+            off_delay: rule.off_delay,
+            re_alarm: rule.re_alarm,
+            latch: rule.latch,
+            low: matches!(rule.trigger, Trigger::Limit { low: true, .. }),
+            of_readings: !matches!(rule.trigger, Trigger::Silence { .. }),
+            told_from: EventTime::MIN,
+        }
+    }
+
+    fn extreme(&self, one: Option<f64>, other: Option<f64>) -> Option<f64> {
+        match (one, other) {
+            (Some(one), Some(other)) if self.low => Some(one.min(other)),
+            (Some(one), Some(other)) => Some(one.max(other)),
+            (one, other) => one.or(other),
+        }
+    }
+}
+
+pub(super) fn encode_time(time: Option<EventTime>, out: &mut Encoder) {
+    out.bool(time.is_some());
+    if let Some(time) = time {
+        out.time(time);
+    }
+}
+
+pub(super) fn decode_time(from: &mut Decoder<'_>) -> Result<Option<EventTime>, StateError> {
+    Ok(if from.bool()? {
+        Some(from.time()?)
+    } else {
+        None
+    })
+}
+
+pub(super) fn encode_number(number: Option<f64>, out: &mut Encoder) {
+    out.bool(number.is_some());
+    if let Some(number) = number {
+        out.f64(number);
+    }
+}
+
+pub(super) fn decode_number(from: &mut Decoder<'_>) -> Result<Option<f64>, StateError> {
+    Ok(if from.bool()? {
+        Some(from.f64()?)
+    } else {
+        None
+    })
+}
