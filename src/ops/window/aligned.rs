@@ -1,7 +1,7 @@
 //! Windows whose bounds follow from a row alone: TUMBLE, HOP, CUMULATE, and windows that come with the row.
 //!
 //! A window is cut into panes as long as its slide (of CUMULATE: its step); a row updates one pane, and a window that
-//! fires merges its panes. Windows lie on a grid anchored at 1970. A row is late when the last of its windows has
+//! fires is put together of its panes (`stacks`). A row is late when the last of its windows has
 //! fired; if only some have, it counts in the others. With an allowed lateness panes are kept that much longer, and a
 //! late row gives each window it changes again at once.
 //!
@@ -10,122 +10,20 @@
 
 use smallvec::SmallVec;
 
-use super::super::keyed::{KeyState, Keyed};
+use super::super::keyed::Keyed;
 use super::super::timers::Timers;
 use super::super::{Accumulator, Discard, Emit, Operator};
+use super::grid::Grid;
+use super::panes::{Pane, Panes};
+use super::stacks::{FEW_PANES, Stacks, put_together};
 use super::{
     Accumulators, Aggregation, Bounds, Shared, discard_new_key, discard_timeless, last_instant,
-    merge, next_arrival, time_of,
+    next_arrival, time_of,
 };
 use crate::expr::Context;
 use crate::plan::{LateRows, Window};
 use crate::state::{Decoder, Encoder, StateError};
 use crate::types::{EventTime, Lineage, Progress, Timeline, Timespan, Value};
-
-/// The windows `[start, end)` that `time` belongs to, earliest first. None for windows that do not follow from it.
-pub fn assign_windows(
-    window: &Window,
-    time: EventTime,
-) -> impl Iterator<Item = (EventTime, EventTime)> {
-    let (grid, count) = match Grid::of(window) {
-        Some(grid) => (grid, grid.size.as_micros() / grid.slide.as_micros()),
-        None => (Grid::NONE, 0),
-    };
-    let pane = grid.pane(time);
-    let start = grid.start_of_size(pane);
-    let span =
-        move |panes: i64| Timespan::from_micros(grid.slide.as_micros().saturating_mul(panes));
-    let passed = if grid.cumulates {
-        pane.since(start).as_micros() / grid.slide.as_micros()
-    } else {
-        0
-    };
-    (passed..count).map(move |index| {
-        if grid.cumulates {
-            (start, start.plus(span(index + 1)))
-        } else {
-            let start = pane.minus(span(count - 1 - index));
-            (start, start.plus(grid.size))
-        }
-    })
-}
-
-/// Where windows lie: panes every `slide`, shifted by `offset`.
-#[derive(Clone, Copy, Debug)]
-struct Grid {
-    size: Timespan,
-    slide: Timespan,
-    offset: Timespan,
-    /// Whether windows share their start and grow by `slide`, instead of sharing their length and starting every `slide`.
-    cumulates: bool,
-}
-
-impl Grid {
-    /// A grid for where none is used.
-    const NONE: Self = Self {
-        size: Timespan::MILLISECOND,
-        slide: Timespan::MILLISECOND,
-        offset: Timespan::ZERO,
-        cumulates: false,
-    };
-
-    fn of(window: &Window) -> Option<Self> {
-        let (size, slide, offset, cumulates) = match *window {
-            Window::Tumble { size, offset } => (size, size, offset, false),
-            Window::Hop {
-                slide,
-                size,
-                offset,
-            } => (size, slide, offset, false),
-            Window::Cumulate { step, size, offset } => (size, step, offset, true),
-            Window::Attached { .. } | Window::Session { .. } | Window::Count { .. } => return None,
-        };
-        Some(Self {
-            size,
-            slide,
-            offset,
-            cumulates,
-        })
-    }
-
-    /// The start of the pane of a point in time.
-    fn pane(&self, time: EventTime) -> EventTime {
-        time.align_down(self.slide, self.offset)
-    }
-
-    /// The start of the longest cumulating window over a pane.
-    fn start_of_size(&self, pane: EventTime) -> EventTime {
-        pane.align_down(self.size, self.offset)
-    }
-
-    /// The end of the last window over a pane.
-    fn last_end(&self, pane: EventTime) -> EventTime {
-        if self.cumulates {
-            self.start_of_size(pane).plus(self.size)
-        } else {
-            pane.plus(self.size)
-        }
-    }
-
-    /// The start of the window that ends at `end`.
-    fn start(&self, end: EventTime) -> EventTime {
-        if self.cumulates {
-            self.start_of_size(end.minus(self.slide))
-        } else {
-            end.minus(self.size)
-        }
-    }
-
-    /// The ends of the windows over a pane, earliest first.
-    fn ends(self, pane: EventTime) -> impl Iterator<Item = EventTime> {
-        let last = self.last_end(pane);
-        let next = move |end: &EventTime| {
-            let next = end.plus(self.slide);
-            (next <= last && next > *end).then_some(next)
-        };
-        std::iter::successors(Some(pane.plus(self.slide)), next)
-    }
-}
 
 /// Aggregates per key and window.
 #[derive(Debug)]
@@ -142,44 +40,15 @@ pub(super) struct AlignedAggregate {
     /// Which keys have a window whose last instant is reached, or panes to forget.
     due: Timers,
     key_bytes: Vec<u8>,
-    /// Room for the panes of a window, put together.
+    /// Whether what has been put together of panes is kept: where accumulators are small.
+    stacks: bool,
+    /// Room for the panes of a window, put together, and for the work.
     merged: Accumulators,
+    spare: Accumulators,
 }
 
-/// The open panes of one key, earliest first.
-#[derive(Debug, Default)]
-struct Panes {
-    open: SmallVec<[Pane; 1]>,
-    line: Timeline,
-    /// What this key is listed for, if it is: the end of its next window, or when its next pane is forgotten.
-    armed: Option<EventTime>,
-}
-
-#[derive(Debug)]
-struct Pane {
-    start: EventTime,
-    /// The end of the last window it is part of.
-    last_end: EventTime,
-    accumulators: Accumulators,
-}
-
-impl KeyState for Panes {
-    fn is_empty(&self) -> bool {
-        self.open.is_empty()
-    }
-
-    fn encode(&self, out: &mut Encoder) {
-        out.timeline(self.line);
-        out.u64(self.open.len() as u64);
-        for pane in &self.open {
-            out.time(pane.start);
-            out.span(pane.last_end.since(pane.start));
-            for accumulator in &pane.accumulators {
-                accumulator.encode(out);
-            }
-        }
-    }
-}
+/// The most bytes of the accumulators of an aggregate that are kept a second time.
+const SMALL_BYTES: usize = 160;
 
 impl AlignedAggregate {
     pub(super) fn new(window: &Window, aggregation: Aggregation, max_keys: usize) -> Self {
@@ -192,11 +61,16 @@ impl AlignedAggregate {
             merges: matches!(window, Window::Hop { .. } | Window::Cumulate { .. }),
             window: window.clone(),
             allowed,
+            stacks: {
+                let mut aggregates = aggregation.aggregates.iter();
+                aggregates.all(|one| Accumulator::bytes_bound(one) <= SMALL_BYTES)
+            },
             shared: Shared::new(aggregation),
             state: Keyed::new(max_keys),
             due: Timers::default(),
             key_bytes: Vec::new(),
             merged: Accumulators::new(),
+            spare: Accumulators::new(),
         }
     }
 
@@ -266,13 +140,22 @@ impl AlignedAggregate {
             return;
         }
         self.give_windows_ending(at, slot, None, emit);
-        let forgets = |pane: &Pane| pane.last_end.plus(self.allowed) <= at;
-        if self.state.get(slot).open.iter().any(forgets) {
-            let panes = &mut self.state.change(slot).open;
-            panes.retain(|pane| pane.last_end.plus(self.allowed) > at);
-            if panes.is_empty() {
-                self.state.emptied();
+        let allowed = self.allowed;
+        let forgets = |pane: &Pane| pane.last_end.plus(allowed) <= at;
+        if self.grid.is_some() {
+            // On a grid the earliest panes go first.
+            let gone = self.state.get(slot).open.partition_point(forgets);
+            if gone > 0 {
+                self.state.change(slot).open.drain(..gone);
             }
+        } else if let Some(gone) = self.state.get(slot).open.iter().find(|pane| forgets(pane)) {
+            let first = gone.start;
+            let panes = self.state.change(slot);
+            panes.changes(first);
+            panes.open.retain(|pane| !forgets(pane));
+        }
+        if self.state.get(slot).open.is_empty() {
+            self.state.emptied();
         }
         self.state.annotate(slot).armed = None;
         self.arm_next(slot, last_instant(at));
@@ -305,30 +188,41 @@ impl AlignedAggregate {
             shared,
             state,
             merged,
+            spare,
             ..
         } = self;
-        let (key, open) = (state.key(slot), &state.get(slot).open);
+        let open = &state.get(slot).open;
         let from = open.partition_point(|pane| pane.start < start);
         let to = open.partition_point(|pane| pane.start < end);
-        let Some((first, others)) = open[from..to].split_first() else {
-            return;
-        };
         let window = Bounds { start, end };
-        if others.is_empty() {
-            let accumulators = &first.accumulators;
-            return shared.emit_of_key(key, window, accumulators, caused_by, emit);
+        match to - from {
+            0 => return,
+            1 => {
+                let accumulators = &open[from].accumulators;
+                return shared.emit_of_key(state.key(slot), window, accumulators, caused_by, emit);
+            }
+            _ => {}
         }
-        merged.clear();
-        merged.extend(first.accumulators.iter().cloned());
-        for pane in others {
-            merge(&shared.plan.aggregates, merged, &pane.accumulators);
+        let aggregates = &shared.plan.aggregates;
+        let border = grid.start_of_size(end.minus(grid.slide));
+        if self.stacks && to - from >= FEW_PANES && caused_by.is_none() {
+            let Panes { open, stacks, .. } = state.annotate(slot);
+            let panes = &open[from..to];
+            let stacks = match stacks {
+                Some(stacks) if stacks.is_over(border) => stacks,
+                _ => stacks.insert(Box::new(Stacks::new(aggregates, panes, border))),
+            };
+            stacks.window(aggregates, panes, end, merged);
+        } else {
+            put_together(aggregates, &open[from..to], border, merged, spare);
         }
-        shared.emit_of_key(key, window, merged, caused_by, emit);
+        shared.emit_of_key(state.key(slot), window, merged, caused_by, emit);
         if grid.cumulates && self.allowed == Timespan::ZERO {
             // All longer windows have them too.
-            let open = &mut state.change(slot).open;
-            open[from].accumulators = std::mem::take(merged);
-            open.drain(from + 1..to);
+            let panes = state.change(slot);
+            panes.changes(panes.open[from].start);
+            panes.open[from].accumulators = std::mem::take(merged);
+            panes.open.drain(from + 1..to);
         }
     }
 
@@ -414,6 +308,7 @@ impl Operator for AlignedAggregate {
         };
         let found = self.state.change(slot);
         found.line = at.line;
+        found.changes(start);
         let panes = &mut found.open;
         // The pane is nearly always the last one.
         let found = panes
@@ -473,24 +368,8 @@ impl Operator for AlignedAggregate {
 
     fn restore(&mut self, from: &mut Decoder<'_>) -> Result<(), StateError> {
         let aggregates = &self.shared.plan.aggregates;
-        self.state.restore(from, |from| {
-            let mut panes = Panes {
-                line: from.timeline(usize::MAX)?,
-                ..Panes::default()
-            };
-            for _ in 0..from.u64()? {
-                let start = from.time()?;
-                let last_end = start.plus(from.span()?);
-                let accumulators = aggregates.iter().map(|one| Accumulator::decode(one, from));
-                let accumulators = accumulators.collect::<Result<_, _>>()?;
-                panes.open.push(Pane {
-                    start,
-                    last_end,
-                    accumulators,
-                });
-            }
-            Ok(panes)
-        })
+        self.state
+            .restore_changes(from, |from, panes| panes.decode_changes(aggregates, from))
     }
 
     fn resume(&mut self, watermark: &dyn Fn(Timeline) -> EventTime) {

@@ -11,13 +11,16 @@
 
 mod aligned;
 mod count;
+mod grid;
+mod panes;
 mod session;
+mod stacks;
 #[cfg(test)]
 mod tests;
 
 use smallvec::SmallVec;
 
-pub use aligned::assign_windows;
+pub use grid::assign_windows;
 
 use super::accumulator::{Accumulator, Arguments};
 use super::keyed::{read_key, values_text};
