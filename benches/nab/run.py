@@ -27,11 +27,14 @@ COUNTED = 20_000
 
 
 def recording(path):
-    """The messages of a series, as `mosquitto_sub -F %j` writes them; and its rows."""
-    lines, rows = [], []
+    """The messages of a series, as `mosquitto_sub -F %j` writes them; and its rows.
+
+    Where a series steps back in time its rows are fed in their order, at the latest time so far: they are not late."""
+    lines, rows, latest = [], [], ""
     with open(path, newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            time = row["timestamp"].strip().replace(" ", "T") + "Z"
+            latest = max(latest, row["timestamp"].strip().replace(" ", "T"))
+            time = latest + "Z"
             payload = json.dumps({"ts": time, "x": float(row["value"])})
             lines.append(json.dumps({"topic": "nab/series", "payload": payload, "qos": 1, "tst": time}))
             rows.append((row["timestamp"], row["value"]))

@@ -12,6 +12,12 @@ use crate::types::{Field, Timespan, Type};
 /// The most values that a detector with a history keeps.
 pub const MAX_HISTORY: u32 = 10_000;
 
+/// The least: nothing is strange against fewer values.
+pub const LEAST_HISTORY: u32 = 10;
+
+/// The power of a change point's bets: 1 is no bet, 0 bets all on the strangest.
+pub const BET_POWER: f64 = 0.5;
+
 /// The most columns of a joint score.
 pub const MAX_JOINT_COLUMNS: usize = 8;
 
@@ -249,10 +255,32 @@ impl SpikeMode {
 /// The values that a detector compares with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct History {
-    /// The most, from 2 to [`MAX_HISTORY`].
+    /// The most, from [`LEAST_HISTORY`] to [`MAX_HISTORY`].
     pub size: u32,
     /// The oldest, against the current one.
     pub duration: Timespan,
+}
+
+impl History {
+    /// The sum of the bets at which a change point is told.
+    pub fn bets_to_tell(&self, confidence: f64) -> f64 {
+        f64::from(self.size) / (1.0 - confidence / 100.0)
+    }
+
+    /// The sum that the bets come to on a step that stands out of all noise, without what they had won before.
+    pub fn bets_on_a_step(&self) -> f64 {
+        let all = f64::from(self.size) + 1.0;
+        let mut sum = 0.0;
+        for behind in 1..=self.size {
+            // Those behind the step are as strange as each other, until they are the most.
+            let bet = BET_POWER * (f64::from(behind) / 2.0 / all).powf(BET_POWER - 1.0);
+            if bet <= 1.0 {
+                break;
+            }
+            sum = (1.0 + sum) * bet;
+        }
+        sum
+    }
 }
 
 impl Method {

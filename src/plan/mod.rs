@@ -27,8 +27,8 @@ use crate::types::{Fingerprint, Schema, Timespan, Type};
 pub use aggregate::{Aggregate, AggregateFunction};
 pub use alarm::{AlarmRule, Alarms, ExpectedKeys, MAX_ALARMS, MAX_SHELVED, Trigger};
 pub use detection::{
-    ControlRule, CusumOptions, Detection, EwmaOptions, History, JointOptions, MAX_HISTORY,
-    MAX_JOINT_COLUMNS, Method, Normal, ScoreOptions, SpikeMode,
+    BET_POWER, ControlRule, CusumOptions, Detection, EwmaOptions, History, JointOptions,
+    LEAST_HISTORY, MAX_HISTORY, MAX_JOINT_COLUMNS, Method, Normal, ScoreOptions, SpikeMode,
 };
 pub use diagnostic::{Diagnostic, Place, nearest};
 pub use discovery::{Discovery, Entity};

@@ -11,20 +11,18 @@
 //!   exchangeable values its expectation is the number of values, so that the threshold `size / (1 - confidence)` is
 //!   reached within `size` values with a probability of at most `1 - confidence`. After an anomaly it starts again.
 //!
-//! Invariants: the history has at most `size` values, none older than `duration`; fewer than [`LEAST`] judge nothing.
+//! Invariants: the history has at most `size` values, none older than `duration`; fewer than [`LEAST_HISTORY`] judge
+//! nothing.
 
 use std::collections::VecDeque;
 
 use super::row;
-use crate::plan::{History, SpikeMode};
+use crate::plan::{BET_POWER, History, LEAST_HISTORY, SpikeMode};
 use crate::state::{Decoder, Encoder, StateError};
 use crate::types::Value;
 
-/// Nothing is strange against fewer values.
-const LEAST: usize = 10;
-
-/// The power of the bets: 1 is no bet, 0 bets all on the strangest.
-const POWER: f64 = 0.5;
+/// The bandwidth against a constant, in sizes of it: what is as far off as that is one of many that could have come.
+const CONSTANT_BANDWIDTH: f64 = 0.01;
 
 /// Where the sum of bets ends: far beyond all thresholds.
 const MOST: f64 = 1e18;
@@ -92,7 +90,7 @@ impl SpikeAndDip {
         history: History,
     ) -> Value {
         self.past.forget(time, history);
-        let p = if self.past.0.len() < LEAST {
+        let p = if self.past.0.len() < LEAST_HISTORY as usize {
             1.0
         } else {
             let above = self.above(value);
@@ -123,15 +121,20 @@ impl SpikeAndDip {
                 .map(|x| upper_tail((value - x) / bandwidth));
             return each.sum::<f64>() / count;
         }
-        // A constant: one value among count + 1 that are as likely to be the strangest.
-        let rank = 1.0 / (count + 1.0);
-        let mean = first.unwrap_or(mean);
-        if value > mean {
-            rank / 2.0
-        } else if value < mean {
-            1.0 - rank / 2.0
+        // A constant: one value among count + 1 that are as likely to be the strangest; or, by its size, less likely.
+        let constant = first.unwrap_or(mean);
+        let off = (value - constant).abs();
+        if off == 0.0 {
+            return 0.5;
+        }
+        let mut beyond = 0.5 / (count + 1.0);
+        if constant != 0.0 {
+            beyond = beyond.min(upper_tail(off / (CONSTANT_BANDWIDTH * constant.abs())));
+        }
+        if value > constant {
+            beyond
         } else {
-            0.5
+            1.0 - beyond
         }
     }
 
@@ -162,7 +165,7 @@ impl ChangePoint {
     ) -> Value {
         self.past.forget(time, history);
         let count = self.past.0.len();
-        if count >= LEAST {
+        if count >= LEAST_HISTORY as usize {
             let all = count as f64 + 1.0;
             let mean = (self.past.values().sum::<f64>() + value) / all;
             let strange = (value - mean).abs();
@@ -176,12 +179,11 @@ impl ChangePoint {
             }
             // Of equal ones half: a rank without chance.
             let p: f64 = (stranger + 0.5 * equal) / all;
-            let bet = POWER * p.powf(POWER - 1.0);
+            let bet = BET_POWER * p.powf(BET_POWER - 1.0);
             self.sum = ((1.0 + self.sum) * bet).min(MOST);
         }
         self.past.learn(time, value, history);
-        let threshold = f64::from(history.size) / (1.0 - confidence / 100.0);
-        let anomaly = self.sum >= threshold;
+        let anomaly = self.sum >= history.bets_to_tell(confidence);
         let said = result(self.sum, anomaly);
         if anomaly {
             // What was normal is no longer; what follows is compared with itself.

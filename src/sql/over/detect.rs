@@ -11,7 +11,7 @@ use sqlparser::ast::{Expr as Ast, Function, FunctionArg, FunctionArgExpr, Ident}
 use crate::expr::{Expr, ResolveError, call};
 use crate::plan::{
     ControlRule, CusumOptions, Detection, Diagnostic, EwmaOptions, Frame, History, JointOptions,
-    MAX_HISTORY, MAX_JOINT_COLUMNS, Method, Normal, ScoreOptions, SpikeMode,
+    LEAST_HISTORY, MAX_HISTORY, MAX_JOINT_COLUMNS, Method, Normal, ScoreOptions, SpikeMode,
 };
 use crate::types::{Timespan, Type};
 
@@ -350,6 +350,7 @@ fn method(
         }
         _ => {
             let (confidence, history) = azure(duration, settings)?;
+            enough_for_a_change(settings, confidence, history)?;
             Method::ChangePoint {
                 confidence,
                 history,
@@ -433,10 +434,34 @@ fn azure(
             format!("write at most {MOST_CONFIDENCE}; Azure suggests 70 to 90 to start with");
         return Err(settings.useless("confidence", &what, &hint));
     }
-    let size = settings.count("history", [2, MAX_HISTORY])?;
+    let size = settings.count("history", [LEAST_HISTORY, MAX_HISTORY])?;
     let history = History {
         size: settings.required("history", "120", size)?,
         duration: duration.unwrap_or(Timespan::from_micros(i64::MAX)),
     };
     Ok((confidence, history))
+}
+
+/// Refuses a history so short that hardly any change could be told.
+fn enough_for_a_change(
+    settings: &mut Settings,
+    confidence: f64,
+    history: History,
+) -> Result<(), Diagnostic> {
+    let tells = |size: u32| {
+        let history = History { size, ..history };
+        history.bets_on_a_step() >= history.bets_to_tell(confidence)
+    };
+    if tells(history.size) {
+        return Ok(());
+    }
+    let what = format!(
+        "against {} values hardly any change could be told at a confidence of {confidence}",
+        history.size
+    );
+    let hint = match (history.size..=MAX_HISTORY).find(|size| tells(*size)) {
+        Some(least) => format!("write a history of {least} or more"),
+        None => "write a lower confidence".to_owned(),
+    };
+    Err(settings.useless("history", &what, &hint))
 }

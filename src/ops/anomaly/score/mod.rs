@@ -24,6 +24,7 @@
 //! or a spike is judged for what it is, and does not blind the channels for what comes after; a stream that stays there is
 //! followed, as each value doubles the range.
 
+mod gap;
 mod season;
 mod sequence;
 mod tail;
@@ -32,6 +33,7 @@ use crate::plan::ScoreOptions;
 use crate::state::{Decoder, Encoder, StateError};
 
 use super::origin::Origin;
+use gap::Gaps;
 use season::Season;
 use sequence::Sequence;
 pub(super) use tail::Tail;
@@ -84,9 +86,6 @@ const RETURN_PERIOD: [(f64, f64); 5] = [
 /// The score of what is just beyond the range, and of a gap that is just strange.
 const RANGE_SCORE: f64 = 4.0;
 const GAP_SCORE: f64 = 12.0;
-
-/// A gap is strange from so many times the longest before it.
-const GAP_OVER_LONGEST: f64 = 8.0;
 
 /// What has spoken loudest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,9 +145,9 @@ pub(super) struct Score {
     spread: [f32; 4],
     spread_tails: [Tail; 3],
     range: [f32; 2],
-    /// The time of the last event, and the longest gap, in microseconds.
+    /// The time of the last event, in milliseconds.
     last: i64,
-    longest_gap: f32,
+    gaps: Gaps,
     /// How rare a sum of all channels is.
     total: Tail,
     sequence: Option<Box<(Sequence, Tail)>>,
@@ -168,7 +167,7 @@ impl Score {
             spread_tails: [Tail::default(); 3],
             range: [0.0; 2],
             last: 0,
-            longest_gap: 0.0,
+            gaps: Gaps::default(),
             total: Tail::default(),
             sequence: (!options.lean).then(|| Box::new((Sequence::new(), Tail::default()))),
         }
@@ -335,17 +334,17 @@ impl Score {
         said
     }
 
-    /// A gap far beyond all before it.
+    /// A gap far beyond those of lately.
     fn gap(&mut self, time: i64) -> f64 {
-        let last = std::mem::replace(&mut self.last, time);
+        let millis = time.div_euclid(1_000);
+        let last = std::mem::replace(&mut self.last, millis);
         if self.count == 1 {
             return 0.0;
         }
-        let gap = time.saturating_sub(last).max(0) as f64;
-        let usual = GAP_OVER_LONGEST * f64::from(self.longest_gap);
-        self.longest_gap = self.longest_gap.max(gap as f32);
-        if usual > 0.0 && self.count > RANGE_WARM_UP {
-            unseen(GAP_SCORE, gap / usual)
+        let gap = millis.saturating_sub(last).max(0) as f64;
+        let strange = self.gaps.take(gap, self.count);
+        if self.count > RANGE_WARM_UP {
+            unseen(GAP_SCORE, strange)
         } else {
             0.0
         }
@@ -365,7 +364,7 @@ impl Score {
         self.spread_tails.iter().for_each(|tail| tail.encode(out));
         self.range.iter().for_each(|end| out.f32(*end));
         out.i64(self.last);
-        out.f32(self.longest_gap);
+        self.gaps.encode(out);
         self.total.encode(out);
         if let Some(sequence) = &self.sequence {
             sequence.0.encode(out);
@@ -402,7 +401,7 @@ impl Score {
             *end = from.f32()?;
         }
         read.last = from.i64()?;
-        read.longest_gap = from.f32()?;
+        read.gaps = Gaps::decode(from)?;
         read.total = Tail::decode(from)?;
         if read.sequence.is_some() {
             read.sequence = Some(Box::new((Sequence::decode(from)?, Tail::decode(from)?)));
