@@ -264,6 +264,66 @@ fn a_clock_that_is_set_behind_the_start_does_not_end_the_grace() {
     assert_eq!(told(&mut disk), ["a raised unacknowledged 13:01:00"]);
 }
 
+/// One moment in the year 2036, and the last committed time kept silence from being told until then.
+#[test]
+fn a_clock_that_was_ahead_for_a_moment_does_not_put_silence_off() {
+    let plan = plan();
+    let ahead = Clock {
+        wall: EventTime::from_millis(2_100_000_000_000),
+        ..after_noon(2)
+    };
+    // Before a restart, and while it runs.
+    for again in [true, false] {
+        let (mut disk, mut running) = off_since_noon(&plan);
+        running.started(after_noon(1));
+        running.tick(ahead);
+        disk.commit(running.seal(ahead));
+        if again {
+            running = disk.restored(&plan, 0);
+            running.started(after_noon(3));
+        }
+        wait(&mut running, 3, 65);
+        disk.commit(running.seal(after_noon(65)));
+        let silent = if again { "12:01:03" } else { "12:01:01" };
+        assert_eq!(
+            told(&mut disk),
+            ["a", "b"].map(|device| format!("{device} raised unacknowledged {silent}"))
+        );
+    }
+}
+
+/// Moving a setpoint lost what stood, and left it on the broker for ever where it was retained.
+#[test]
+fn moving_a_setpoint_keeps_what_stands() {
+    let sql = "
+CREATE TABLE t (device STRING, v DOUBLE, ts TIMESTAMP(3), WATERMARK FOR ts AS ts)
+WITH ('connector' = 'filesystem', 'path' = 't');
+CREATE TABLE out (device STRING, event STRING, state STRING, at TIMESTAMP(3)) WITH ('connector' = 'print');
+INSERT INTO out SELECT device, event, state, at FROM ALARM(TABLE t PARTITION BY device, DESCRIPTOR(ts), value => v,
+  high => 8, on_delay => INTERVAL '10' SECOND);
+INSERT INTO out SELECT device, event, state, at FROM ALARM(TABLE t PARTITION BY device, DESCRIPTOR(ts), value => v,
+  high => 80, on_delay => INTERVAL '10' SECOND, severity => 'high');";
+    let before = plan_of(sql);
+    let after = plan_of(&sql.replace("high => 8,", "high => 6, deadband => 1,"));
+    let read = |plan: &Plan, engine: &mut Engine, v: f64, time: &str| {
+        let text = format!("{{\"device\":\"a\",\"v\":{v},\"ts\":\"2026-03-01 {time}\"}}");
+        deliver(engine, table(plan, "t"), &text, clock(0));
+    };
+    let mut disk = Disk::default();
+    let mut running = engine(&before, 0);
+    for (v, time) in [(9.0, "12:00:00"), (9.0, "12:00:20")] {
+        read(&before, &mut running, v, time);
+    }
+    disk.commit(running.seal(clock(0)));
+    assert_eq!(told(&mut disk), ["a raised unacknowledged 12:00:10"]);
+    let mut running = disk.restored(&after, 0);
+    for (v, time) in [(7.0, "12:01:00"), (5.5, "12:02:00"), (4.9, "12:03:00")] {
+        read(&after, &mut running, v, time);
+    }
+    disk.commit(running.seal(clock(0)));
+    assert_eq!(told(&mut disk), ["a cleared normal 12:03:00"]);
+}
+
 fn wait(engine: &mut Engine, from: u64, to: u64) {
     for seconds in from..=to {
         engine.tick(after_noon(seconds));

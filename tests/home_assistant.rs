@@ -109,7 +109,7 @@ fn each_topic_is_told_of_before_its_first_row() {
                 },
                 "door": {
                     "platform": "binary_sensor", "name": "door", "unique_id": format!("{object}_door"),
-                    "value_template": "{{ 'ON' if value_json['door'] else 'OFF' }}",
+                    "value_template": "{{ none if value_json['door'] is none else ('ON' if value_json['door'] else 'OFF') }}",
                     "device_class": "door",
                 },
                 "note": {

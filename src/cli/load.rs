@@ -10,7 +10,7 @@ use super::Failure;
 use crate::config::{self, CommitMode, Config, Connection, LoadError, OverflowPolicy, Secret};
 use crate::engine::{OutboxLimits, Policy};
 use crate::mqtt::{Credentials, Endpoint, Tls};
-use crate::plan::{Diagnostic, Plan};
+use crate::plan::{Diagnostic, Plan, SinkConnector};
 use crate::runtime::{ConnectionSettings, Drain, Settings};
 use crate::sql::{self, Catalog};
 use crate::store::StoreOptions;
@@ -76,15 +76,46 @@ pub(super) fn read(path: &Path) -> Result<Pipeline, Unusable> {
         .map(|c| c.name.clone())
         .collect();
     match sql::compile(&loaded.pipelines, &Catalog { connections }) {
-        Ok((plan, warnings)) => Ok(Pipeline {
+        Ok((plan, mut warnings)) => Ok(Pipeline {
+            warnings: {
+                warnings.extend(retained_out_of_order(&loaded.config, &plan));
+                warnings
+            },
             config: loaded.config,
             plan: Arc::new(plan),
-            warnings,
             #[cfg(feature = "test-command")]
             texts: loaded.pipelines,
         }),
         Err(problems) => Err(Unusable::Problems(problems)),
     }
+}
+
+/// A warning for each table whose last message the broker is to keep, though the last one that is sent is not the newest.
+fn retained_out_of_order(config: &Config, plan: &Plan) -> Vec<Diagnostic> {
+    let live_first = |name: &str| {
+        let mut connections = config.connections.iter();
+        let found = connections.find(|connection| connection.name == name);
+        found.is_some_and(|connection| connection.outbox.drain == config::Drain::LiveFirst)
+    };
+    let sinks = plan.sinks.iter().filter(|sink| match &sink.connector {
+        SinkConnector::Mqtt {
+            connection, retain, ..
+        } => *retain && live_first(connection),
+        SinkConnector::Print | SinkConnector::Filesystem { .. } => false,
+    });
+    let warnings = sinks.map(|sink| Diagnostic {
+        place: sink.place.clone(),
+        message: format!(
+            "after an outage the broker would keep an old message of {} as the last one: its connection sends what is live \
+             first, and what has waited behind it",
+            sink.name
+        ),
+        hint: Some(
+            "remove 'retain', or drain = \"live-first\" from the connection, or give the table a connection of its own"
+                .to_owned(),
+        ),
+    });
+    warnings.collect()
 }
 
 /// Prints problems to standard error, each with its place and what to do.

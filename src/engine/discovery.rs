@@ -82,7 +82,10 @@ fn component(entity: &Entity, sink: &Sink, object: &str) -> Json {
     let (platform, template) = match column.ty {
         Type::Boolean => (
             "binary_sensor",
-            format!("{{{{ 'ON' if value_json['{key}'] else 'OFF' }}}}"),
+            // A NULL is neither: its state is unknown.
+            format!(
+                "{{{{ none if value_json['{key}'] is none else ('ON' if value_json['{key}'] else 'OFF') }}}}"
+            ),
         ),
         _ => ("sensor", format!("{{{{ value_json['{key}'] }}}}")),
     };

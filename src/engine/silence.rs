@@ -11,7 +11,7 @@ use super::{Clock, Engine};
 use crate::plan::{NodeId, Operator, Plan};
 use crate::types::{EventTime, Timeline, Timespan};
 
-/// A wall clock that has run ahead of the one that never jumps by more than this has been set.
+/// A wall clock that has parted from the one that never jumps by more than this has been set.
 const CLOCK_SET: Timespan = Timespan::from_secs(60);
 
 /// How often silence is looked at.
@@ -62,16 +62,20 @@ impl Engine {
     /// The gateway was started at this time; told once, after what was stored has been taken over. Nothing else in here
     /// knows of a restart.
     pub fn started(&mut self, clock: Clock) {
-        let start = Clock {
-            wall: self.now(clock),
-            ..clock
+        // A clock that is set is believed, wherever it once stood: had it been wrong by years for a moment, the last committed
+        // time would keep silence from being told for as long.
+        let wall = if Clock::is_unset(clock.wall) {
+            self.now(clock)
+        } else {
+            clock.wall
         };
+        let start = Clock { wall, ..clock };
         self.silence.start = Some(start);
         self.graph.started(start.wall);
     }
 
-    /// It is so late. A clock that was wrong at the start, and has been set since, would end the grace after it at once:
-    /// the start is put right with it.
+    /// It is so late. A clock that was wrong at the start, and has been set since, would end the grace after it at once or
+    /// never: the start is put right with it.
     pub(super) fn set_clock(&mut self, clock: Clock) {
         self.wall_floor = self.wall_floor.max(clock.wall);
         self.graph.context.now = self.wall_floor;
@@ -79,8 +83,9 @@ impl Engine {
         let Some(start) = &mut self.silence.start else {
             return;
         };
-        let begun = self.wall_floor.minus(passed(*start, clock.steady_micros));
-        if begun > start.wall.plus(CLOCK_SET) {
+        let begun = clock.wall.minus(passed(*start, clock.steady_micros));
+        let apart = begun.since(start.wall).max(start.wall.since(begun));
+        if apart > CLOCK_SET && !Clock::is_unset(clock.wall) {
             start.wall = begun;
             self.graph.started(begun);
         }

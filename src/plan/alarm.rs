@@ -157,8 +157,9 @@ impl Alarms {
         })
     }
 
-    /// The text that decides what it is; `table` is that of the expected keys.
-    pub fn canonical(&self, table: &str) -> String {
+    /// The text that decides what its state belongs to; `table` is that of the expected keys. Limits, conditions and
+    /// delays are no part of it: whoever moves a setpoint does not want to lose what stands, is latched or shelved.
+    pub fn identity(&self, table: &str) -> String {
         let mut text = format!(
             "alarms #{} {} by {:?} of",
             self.time,
@@ -170,10 +171,31 @@ impl Alarms {
             let _ = write!(text, " [{value}]");
         }
         for rule in &self.rules {
+            let kind = match &rule.trigger {
+                Trigger::Limit { low: false, .. } => "above",
+                Trigger::Limit { low: true, .. } => "below",
+                Trigger::Condition { .. } => "if",
+                Trigger::Silence { .. } => "silent",
+            };
+            let _ = write!(text, " {:?} {kind}", rule.name);
+        }
+        if let Some(expected) = &self.expected {
+            let _ = write!(text, " expected {table}");
+            for key in &expected.keys {
+                let _ = write!(text, " [{key}]");
+            }
+        }
+        let _ = write!(text, " {} {:?}", self.commands, self.late);
+        text
+    }
+
+    /// The text that decides what it does, beyond its identity.
+    pub fn settings(&self) -> String {
+        let mut text = String::new();
+        for rule in &self.rules {
             let _ = write!(
                 text,
-                " {:?} {:?} {} {} {:?} {}",
-                rule.name,
+                " {:?} {} {} {:?} {}",
                 rule.severity,
                 rule.on_delay.as_micros(),
                 rule.off_delay.as_micros(),
@@ -181,9 +203,7 @@ impl Alarms {
                 rule.latch
             );
             let _ = match &rule.trigger {
-                Trigger::Limit { low, raise, clear } => {
-                    write!(text, " limit {low} [{raise}] [{clear}]")
-                }
+                Trigger::Limit { raise, clear, .. } => write!(text, " limit [{raise}] [{clear}]"),
                 Trigger::Condition { raise, clear: None } => write!(text, " if [{raise}]"),
                 Trigger::Condition {
                     raise,
@@ -194,13 +214,6 @@ impl Alarms {
                 }
             };
         }
-        if let Some(expected) = &self.expected {
-            let _ = write!(text, " expected {table}");
-            for key in &expected.keys {
-                let _ = write!(text, " [{key}]");
-            }
-        }
-        let _ = write!(text, " {} {:?}", self.commands, self.late);
         text
     }
 

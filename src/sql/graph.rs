@@ -1,9 +1,10 @@
 //! The graph while it is built: equal steps become one node.
 //!
-//! Invariant: two nodes have the same fingerprint if and only if they do the same to the same input; whoever asks
-//! for a step that exists gets the existing one, so that a source is decoded once however many queries read it.
+//! Invariant: no two nodes have the same fingerprint, and it follows from what they do to what input, so that it is the same
+//! at the next start; whoever asks for a step that exists gets the existing one, so that a source is decoded once however
+//! many queries read it. Of alarms what can be set is no part of it, unless another step has it already.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 
 use compact_str::CompactString;
@@ -18,7 +19,9 @@ use crate::types::{Fingerprint, Schema};
 #[derive(Debug, Default)]
 pub(super) struct Graph {
     plan: Plan,
+    /// The steps, by all that they do.
     known: HashMap<Fingerprint, NodeId>,
+    fingerprints: HashSet<Fingerprint>,
 }
 
 impl Graph {
@@ -31,12 +34,23 @@ impl Graph {
         query: &CompactString,
         place: &Place,
     ) -> NodeId {
-        let fingerprint = Fingerprint::of(&self.canonical(&operator, &inputs, &schema));
-        if let Some(known) = self.known.get(&fingerprint)
+        let identity = self.canonical(&operator, &inputs, &schema);
+        let settings = match &operator {
+            Operator::Alarms(alarms) => alarms.settings(),
+            _ => String::new(),
+        };
+        let whole = Fingerprint::of(&format!("{identity}{settings}"));
+        if let Some(known) = self.known.get(&whole)
             && !matches!(operator, Operator::Sink(_))
         {
             return *known;
         }
+        let identity = Fingerprint::of(&identity);
+        let fingerprint = if self.fingerprints.contains(&identity) {
+            whole
+        } else {
+            identity
+        };
         let id = NodeId(self.plan.nodes.len());
         self.plan.nodes.push(Node {
             operator,
@@ -46,7 +60,8 @@ impl Graph {
             query: query.clone(),
             place: place.clone(),
         });
-        self.known.insert(fingerprint, id);
+        self.known.insert(whole, id);
+        self.fingerprints.insert(fingerprint);
         id
     }
 
@@ -256,7 +271,7 @@ impl Graph {
             Operator::Alarms(alarms) => {
                 let table = alarms.expected.as_ref();
                 let table = table.map(|expected| self.plan.tables[expected.table.0].fingerprint);
-                alarms.canonical(&table.map(|table| table.to_string()).unwrap_or_default())
+                alarms.identity(&table.map(|table| table.to_string()).unwrap_or_default())
             }
             Operator::Union => "union".to_owned(),
             Operator::SharedTime => "shared time".to_owned(),

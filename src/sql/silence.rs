@@ -1,9 +1,40 @@
-//! What waits for event time to pass, although its source may fall silent: for the warnings of `check`.
+//! What waits for event time to pass, although its source may fall silent, and what goes by the clock then: for the
+//! warnings of `check`.
 
-use crate::plan::{Diagnostic, NodeId, Operator, Plan, SourceConnector, SourceId};
+use crate::plan::{Diagnostic, Node, NodeId, Operator, Plan, SourceConnector, SourceId};
+use crate::types::Type;
+
+/// What to know of silence before it comes.
+pub(super) fn look_over(plan: &Plan) -> Vec<Diagnostic> {
+    let mut warnings = left_open(plan);
+    warnings.extend(plan.nodes.iter().filter_map(|node| zoneless(plan, node)));
+    warnings
+}
+
+/// A warning of alarms that the clock of the gateway raises, while devices may write local time.
+fn zoneless(plan: &Plan, node: &Node) -> Option<Diagnostic> {
+    let Operator::Alarms(alarms) = &node.operator else {
+        return None;
+    };
+    let told_again = alarms.rules.iter().any(|rule| rule.re_alarm.is_some());
+    let time = &plan.nodes[node.inputs.first()?.0].schema.columns[alarms.time];
+    let by_clock = alarms.silence().is_some() || told_again;
+    (by_clock && matches!(time.ty, Type::Timestamp { .. })).then(|| Diagnostic {
+        place: node.place.clone(),
+        message: format!(
+            "{} is a TIMESTAMP, which has no zone: behind a start of the gateway silence and re-alarms go by its clock in UTC, \
+             and are hours off if devices write local time",
+            time.name
+        ),
+        hint: Some(
+            "declare the times as TIMESTAMP_LTZ(3) if they are UTC; if not, make them so: CONVERT_TZ(time, 'Europe/Berlin', 'UTC')"
+                .to_owned(),
+        ),
+    })
+}
 
 /// A warning for each source that brokers feed and whose silence leaves something open.
-pub(super) fn look_over(plan: &Plan) -> Vec<Diagnostic> {
+fn left_open(plan: &Plan) -> Vec<Diagnostic> {
     let sources = plan.sources.iter().enumerate();
     let silent = sources.filter(|(id, source)| {
         let fed = matches!(source.connector, SourceConnector::Mqtt { .. });

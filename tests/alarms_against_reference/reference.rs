@@ -22,6 +22,8 @@ struct Alarm {
     first: bool,
     peak: Option<f64>,
     shelved: Option<i64>,
+    /// Whether it waits for an acknowledgement behind its shelving.
+    kept: bool,
     raises: Vec<i64>,
 }
 
@@ -89,9 +91,9 @@ impl Key {
 
     fn raise(&mut self, which: usize, peak: Option<f64>, now: i64) {
         let others = self.alarms.iter().enumerate();
-        let alone = others
-            .into_iter()
-            .all(|(other, alarm)| other == which || alarm.raised.is_none());
+        let alone = others.into_iter().all(|(other, alarm)| {
+            other == which || alarm.raised.is_none() || alarm.shelved.is_some()
+        });
         let alarm = &mut self.alarms[which];
         (alarm.raised, alarm.told, alarm.first, alarm.peak) = (Some(now), now, alone, peak);
         alarm.raises.push(now);
@@ -100,6 +102,10 @@ impl Key {
 
     fn clear(&mut self, which: usize, now: i64) {
         self.tell(which, "cleared", "normal", now);
+        self.forget(which);
+    }
+
+    fn forget(&mut self, which: usize) {
         (self.alarms[which].raised, self.alarms[which].peak) = (None, None);
     }
 
@@ -135,6 +141,10 @@ impl Key {
                     self.alarms[which].raises.push(now);
                     self.tell(which, "re-alarmed", "unacknowledged", now);
                 }
+                "shelved" => {
+                    run.push(self.alarms[which].peak);
+                    self.alarms[which].peak = self.extreme(which, &run);
+                }
                 _ => {}
             }
         } else {
@@ -143,6 +153,7 @@ impl Key {
                     self.tell(which, "returned", "latched unacknowledged", now);
                 }
                 "unacknowledged" | "acknowledged" => self.clear(which, now),
+                "shelved" if !self.alarms[which].kept => self.forget(which),
                 _ => {}
             }
         }
@@ -167,7 +178,7 @@ impl Key {
                 self.turn(which, true, now, now);
             } else if signalled && cleared && rule.off == 0 {
                 self.turn(which, false, now, now);
-            } else if signalled && self.alarms[which].raised.is_some() {
+            } else if signalled {
                 let peak = self.alarms[which].peak;
                 self.alarms[which].peak = self.extreme(which, &[peak, value]);
             }
@@ -212,11 +223,16 @@ impl Key {
 
     fn unshelve(&mut self, which: usize, now: i64) {
         self.alarms[which].shelved = None;
-        self.tell(which, "unshelved", "normal", now);
+        let kept = std::mem::take(&mut self.alarms[which].kept);
         if self.alarms[which].signalled {
-            let of_readings = self.alarms[which].rule.name != "SILENT";
-            let value = self.value().filter(|_| of_readings);
-            self.raise(which, value, now);
+            let peak = self.alarms[which].peak;
+            self.forget(which);
+            self.tell(which, "unshelved", "normal", now);
+            self.raise(which, peak, now);
+        } else if kept {
+            self.tell(which, "unshelved", "latched unacknowledged", now);
+        } else {
+            self.tell(which, "unshelved", "normal", now);
         }
     }
 
@@ -242,10 +258,17 @@ impl Key {
                     self.clear(which, now);
                 }
                 ("unshelve", "shelved") => self.unshelve(which, now),
-                ("shelve", _) => {
-                    self.alarms[which].shelved = seconds.map(|seconds| now + seconds);
+                ("shelve", before) => {
+                    let alarm = &mut self.alarms[which];
+                    alarm.shelved = seconds.map(|seconds| now + seconds);
+                    alarm.kept |= before == "latched unacknowledged"
+                        || before == "unacknowledged" && alarm.rule.latch;
+                    let (kept, signalled, peak) = (alarm.kept, alarm.signalled, alarm.peak);
                     self.tell(which, "shelved", "shelved", now);
-                    (self.alarms[which].raised, self.alarms[which].peak) = (None, None);
+                    if !kept {
+                        self.forget(which);
+                        self.alarms[which].peak = peak.filter(|_| signalled);
+                    }
                 }
                 _ => continue,
             }
@@ -296,6 +319,7 @@ pub(crate) fn reference(
             first: false,
             peak: None,
             shelved: None,
+            kept: false,
             raises: Vec::new(),
         };
         let mut state = Key {

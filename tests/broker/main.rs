@@ -21,6 +21,7 @@ mod random;
 mod waiting;
 mod wire;
 
+mod alarms;
 mod broker_restarts;
 mod doctor;
 mod floods;

@@ -1,14 +1,15 @@
-//! Silence that is told ahead of the watermark: after a start of the gateway, of keys that bring nothing at all.
+//! What is told ahead of the watermark: after a start of the gateway, of keys that bring nothing at all.
 //!
 //! Event time stands where it stood when the gateway went off, and goes on from there at the pace of the clock: a silence
 //! would be told later by as long as the gateway was off. To let event time jump instead would make all late that devices
-//! have kept meanwhile. So the deadlines of silence, and only they, are reached by what time it is by now.
+//! have kept meanwhile. So the deadlines of silence, and of what people are told of alarms that stand (again, or behind
+//! their shelving), are reached by what time it is by now.
 //!
 //! Invariant: what is told of the silence of a key never goes back behind `Known::ahead`: a reading of before ends it at
-//! that time, since nobody had heard of it until then.
+//! that time, since nobody had heard of it until then. Other alarms end when their readings say.
 //!
-//! Not here: what time it is by now (the engine knows since when nothing has come), delays and the shelving of other
-//! alarms (their time is that of the readings).
+//! Not here: what time it is by now (the engine knows since when nothing has come), and delays (their time is that of
+//! the readings).
 
 use super::{Alarm, Alarms, Emit};
 use crate::types::{EventTime, Progress, Timeline};
@@ -25,51 +26,65 @@ impl Alarms {
     pub(super) fn tell_ahead(&mut self, present: &[EventTime], emit: &mut dyn Emit) {
         self.present.clear();
         self.present.extend_from_slice(present);
-        let Some((which, ..)) = self.plan.silence().filter(|_| self.start.is_some()) else {
+        if self.start.is_none() {
             return;
-        };
+        }
         let live = self.state.live();
         let mut due: Vec<(EventTime, u32)> = live
-            .filter_map(|slot| Some((self.due_ahead(which, slot)?, slot)))
+            .filter_map(|slot| Some((self.due_ahead(slot)?, slot)))
             .collect();
         due.sort_unstable_by(|(one, a), (other, b)| {
             let keys = || self.state.key(*a).cmp(self.state.key(*b));
             one.cmp(other).then_with(keys)
         });
         for (_, slot) in due {
-            while let Some(at) = self.due_ahead(which, slot) {
-                self.pass_ahead(which, slot, at, emit);
+            while let Some(at) = self.due_ahead(slot) {
+                self.pass_ahead(slot, at, emit);
             }
             self.arm(slot);
         }
     }
 
-    /// When something is to be told of the silence of a key that the watermark has not reached and the clock has.
-    fn due_ahead(&self, which: usize, slot: u32) -> Option<EventTime> {
+    /// When something is to be told of a key that the watermark has not reached and the clock has.
+    fn due_ahead(&self, slot: u32) -> Option<EventTime> {
         let partition = self.state.get(slot);
         let (reached, present) = (self.now(partition.line), self.present(partition.line));
         // What waits for the watermark has been heard.
         if present <= reached || !partition.waiting.is_empty() {
             return None;
         }
-        let alarm = partition.known.alarms.get(which);
-        let alarm = alarm.and_then(|alarm| alarm.due(&self.behaviour[which]));
-        let due = self.silent_at(partition).into_iter().chain(alarm).min()?;
+        let alarms = partition.known.alarms.iter().zip(&self.behaviour);
+        let alarms = alarms.filter_map(|(alarm, rule)| alarm.due_unheard(rule));
+        let due = alarms.chain(self.silent_at(partition)).min()?;
         (due > reached && due <= present).then_some(due)
     }
 
-    fn pass_ahead(&mut self, which: usize, slot: u32, at: EventTime, emit: &mut dyn Emit) {
+    fn pass_ahead(&mut self, slot: u32, at: EventTime, emit: &mut dyn Emit) {
         let line = self.state.get(slot).line;
         emit.on(Progress {
             line,
             watermark: self.reached(line),
         });
         let mut partition = std::mem::take(self.state.change(slot));
-        self.rules_filled(&mut partition);
+        let filled = self.rules_filled(&mut partition);
         partition.changed = true;
-        partition.known.ahead = partition.known.ahead.max(Some(at));
-        self.tell(&mut partition, which, at, slot, emit, Alarm::pass);
-        if self.silent_at(&partition).is_some_and(|due| due <= at) {
+        for which in 0..filled {
+            let rule = &self.behaviour[which];
+            let due = partition.known.alarms[which].due_unheard(rule);
+            if due.is_none_or(|due| due > at) {
+                continue;
+            }
+            if rule.of_readings {
+                self.tell(&mut partition, which, at, slot, emit, Alarm::pass_phase);
+            } else {
+                partition.known.ahead = partition.known.ahead.max(Some(at));
+                self.tell(&mut partition, which, at, slot, emit, Alarm::pass);
+            }
+        }
+        if let Some((which, ..)) = self.plan.silence()
+            && self.silent_at(&partition).is_some_and(|due| due <= at)
+        {
+            partition.known.ahead = partition.known.ahead.max(Some(at));
             self.tell(&mut partition, which, at, slot, emit, Alarm::come);
         }
         *self.state.change(slot) = partition;

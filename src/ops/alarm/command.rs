@@ -30,9 +30,9 @@ impl Act {
     ) -> Result<(), &'static str> {
         match self {
             Self::Acknowledge => alarm.acknowledge(now, out),
-            Self::Unshelve => alarm.unshelve(rule, now, out),
+            Self::Unshelve => alarm.unshelve(now, out),
             Self::Shelve { until } => {
-                alarm.shelve(until, now, out);
+                alarm.shelve(rule, until, now, out);
                 Ok(())
             }
         }

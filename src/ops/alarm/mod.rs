@@ -33,7 +33,7 @@ use crate::state::{Decoder, Encoder, StateError, decode_key, key_bytes};
 use crate::types::{EventTime, Fingerprint, Lineage, Progress, Row, Timeline, Timespan, Value};
 
 use partition::{Partition, Reading, Says};
-use state::{Alarm, Behaviour, CHATTER_RAISES, Change, Moment};
+use state::{Alarm, Behaviour, CHATTER_RAISES, Change, Event, Moment};
 
 /// Raises and clears alarms.
 #[derive(Debug)]
@@ -246,7 +246,8 @@ impl Alarms {
     ) {
         let known = &mut partition.known;
         let ahead = known.ahead.filter(|_| !self.behaviour[which].of_readings);
-        let at = ahead.map_or(at, |ahead| ahead.max(at));
+        // Nor is anything before it was raised, which may have been told ahead of its readings too.
+        let at = at.max(ahead.max(known.alarms[which].raised_at()).unwrap_or(at));
         let mut others = known.alarms.iter().enumerate();
         let now = Moment {
             at,
@@ -288,7 +289,7 @@ impl Alarms {
         let number_of = |known: Option<f64>| known.map_or(Value::Null, Value::Double);
         let lasted = change.raised_at.map(|raised| seconds(at.since(raised)));
         let chattering = change.raises_last_minute >= CHATTER_RAISES;
-        if chattering && change.event == state::Event::Raised {
+        if chattering && matches!(change.event, Event::Raised | Event::CameAgain) {
             emit.count("chattering");
         }
         let key = self.state.key(slot);
@@ -337,22 +338,26 @@ impl Alarms {
         };
         let mut says = Says::default();
         for (which, rule) in self.plan.rules.iter().enumerate() {
-            match &rule.trigger {
-                Trigger::Limit { raise, clear, .. } if value.is_some() => {
-                    says.note(which, is(raise)?, is(clear)?);
-                }
-                Trigger::Condition { raise, clear } => {
+            let (raise, clear) = match &rule.trigger {
+                Trigger::Limit { .. } if value.is_none() => continue,
+                Trigger::Silence { .. } => continue,
+                Trigger::Limit { raise, clear, .. }
+                | Trigger::Condition {
+                    raise,
+                    clear: Some(clear),
+                } => (is(raise)?, is(clear)?),
+                Trigger::Condition { raise, clear: None } => {
                     let raise = is(raise)?;
-                    let clear = match clear {
-                        // What still raises it does not clear it.
-                        Some(_) if raise == Some(true) => Some(false),
-                        Some(clear) => is(clear)?,
-                        None => raise.map(|raise| !raise),
-                    };
-                    says.note(which, raise, clear);
+                    (raise, raise.map(|raise| !raise))
                 }
-                Trigger::Limit { .. } | Trigger::Silence { .. } => {}
-            }
+            };
+            // What still raises it does not clear it: a deadband from a column may be negative.
+            let clear = if raise == Some(true) {
+                Some(false)
+            } else {
+                clear
+            };
+            says.note(which, raise, clear);
         }
         Ok(Reading::new(EventTime::from_micros(micros), value, says))
     }

@@ -230,8 +230,10 @@ impl Planner<'_> {
         triggers: Vec<(String, Trigger)>,
     ) -> Planned<Vec<AlarmRule>> {
         let all: Vec<String> = triggers.iter().map(|(name, _)| name.clone()).collect();
-        // Silence stands behind the others, and is its own delay.
-        let delayed = all.len() - usize::from(all.last().is_some_and(|name| name == SILENT));
+        // Silence stands behind the others, and is its own delay. A condition may have its name.
+        let is_silence =
+            |(_, trigger): &(String, Trigger)| matches!(trigger, Trigger::Silence { .. });
+        let delayed = all.len() - usize::from(triggers.last().is_some_and(is_silence));
         let mut each = |planner: &mut Self, setting: &'static str, names: &[String]| {
             let ast = settings.get(setting);
             ast.map(|ast| Each::of(planner, home, setting, ast, names))

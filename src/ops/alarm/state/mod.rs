@@ -53,6 +53,8 @@ enum Phase {
     Latched,
     Shelved {
         until: EventTime,
+        /// Whether nobody had acknowledged it, and it is latched: shelving does not do that for them.
+        latched: bool,
     },
 }
 
@@ -62,7 +64,10 @@ pub(super) enum Event {
     Raised,
     Returned,
     Cleared,
+    /// Told again.
     ReAlarmed,
+    /// Told again, because its condition has come again while it was latched.
+    CameAgain,
     Acknowledged,
     Shelved,
     Unshelved,
@@ -74,7 +79,7 @@ impl Event {
             Self::Raised => "raised",
             Self::Returned => "returned",
             Self::Cleared => "cleared",
-            Self::ReAlarmed => "re-alarmed",
+            Self::ReAlarmed | Self::CameAgain => "re-alarmed",
             Self::Acknowledged => "acknowledged",
             Self::Shelved => "shelved",
             Self::Unshelved => "unshelved",
@@ -114,10 +119,11 @@ pub(super) struct Moment {
 pub(super) struct Alarm {
     signal: Signal,
     phase: Phase,
-    /// Of an alarm that stands:
+    /// Of an alarm that stands, or is latched behind its shelving:
     raised_at: Option<EventTime>,
-    peak: Option<f64>,
     first: bool,
+    /// The most extreme value since its condition came, also while it is shelved.
+    peak: Option<f64>,
     /// when it was told last that it stands.
     told_at: Option<EventTime>,
     /// How often it was raised, or came again while it was latched.
@@ -130,6 +136,11 @@ impl Alarm {
     /// Whether nothing has ever happened to it.
     pub(super) fn is_fresh(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Since when it stands, or stood when it was shelved and latched.
+    pub(super) const fn raised_at(&self) -> Option<EventTime> {
+        self.raised_at
     }
 
     /// Whether it stands.
@@ -183,7 +194,7 @@ impl Alarm {
                     _ => {}
                 }
                 // The reading that has ended it is no part of it.
-                if self.is_signalled() && self.stands() {
+                if self.is_signalled() {
                     self.peak = rule.extreme(self.peak, value);
                 }
             }
@@ -197,17 +208,30 @@ impl Alarm {
             Signal::Falling { since } => Some(since.plus(rule.off_delay)),
             Signal::Off | Signal::On => None,
         };
-        let phase = match self.phase {
+        signal.into_iter().chain(self.phase_due(rule)).min()
+    }
+
+    /// When people are to be told of it though its condition has not changed.
+    pub(super) fn phase_due(&self, rule: &Behaviour) -> Option<EventTime> {
+        match self.phase {
             Phase::Standing {
                 acknowledged: false,
             } => self
                 .told_at
                 .zip(rule.re_alarm)
                 .map(|(told, after)| told.plus(after).max(rule.told_from)),
-            Phase::Shelved { until } => Some(until),
+            Phase::Shelved { until, .. } => Some(until),
             _ => None,
-        };
-        signal.into_iter().chain(phase).min()
+        }
+    }
+
+    /// When time alone will change it though no reading comes: of readings it is theirs, and delays wait for it.
+    pub(super) fn due_unheard(&self, rule: &Behaviour) -> Option<EventTime> {
+        if rule.of_readings {
+            self.phase_due(rule)
+        } else {
+            self.due(rule)
+        }
     }
 
     /// Time has passed up to a moment; the readings at it have been taken.
@@ -221,15 +245,19 @@ impl Alarm {
             }
             _ => {}
         }
-        match self.phase {
-            Phase::Standing {
-                acknowledged: false,
-            } if self.due(rule).is_some_and(|due| due <= now.at) => {
-                self.told_at = Some(now.at);
-                out.push(self.change(Event::ReAlarmed, now.at));
-            }
-            Phase::Shelved { until } if until <= now.at => self.end_shelving(rule, now, out),
-            _ => {}
+        self.pass_phase(rule, now, out);
+    }
+
+    /// The same, of what people are told alone.
+    pub(super) fn pass_phase(&mut self, rule: &Behaviour, now: Moment, out: &mut Vec<Change>) {
+        if self.phase_due(rule).is_none_or(|due| due > now.at) {
+            return;
+        }
+        if let Phase::Shelved { latched, .. } = self.phase {
+            self.end_shelving(latched, now, out);
+        } else {
+            self.told_at = Some(now.at);
+            out.push(self.change(Event::ReAlarmed, now.at));
         }
     }
 
@@ -254,9 +282,10 @@ impl Alarm {
                 };
                 self.told_at = Some(now.at);
                 self.count(now.at);
-                out.push(self.change(Event::ReAlarmed, now.at));
+                out.push(self.change(Event::CameAgain, now.at));
             }
-            Phase::Standing { .. } | Phase::Shelved { .. } => {}
+            Phase::Shelved { .. } => self.peak = rule.extreme(self.peak, peak),
+            Phase::Standing { .. } => {}
         }
     }
 
@@ -271,7 +300,8 @@ impl Alarm {
                 out.push(self.change(Event::Returned, now.at));
             }
             Phase::Standing { .. } => self.clear(now.at, out),
-            Phase::Normal | Phase::Latched | Phase::Shelved { .. } => {}
+            Phase::Shelved { latched: false, .. } => self.forget(),
+            Phase::Shelved { latched: true, .. } | Phase::Normal | Phase::Latched => {}
         }
     }
 
@@ -281,6 +311,7 @@ impl Alarm {
         match self.phase {
             Phase::Standing { .. } | Phase::Latched => self.clear(now.at, out),
             Phase::Shelved { .. } => {
+                self.forget();
                 self.phase = Phase::Normal;
                 out.push(self.change(Event::Unshelved, now.at));
             }
@@ -315,35 +346,61 @@ impl Alarm {
     }
 
     /// Nobody is to be told of it until then.
-    pub(super) fn shelve(&mut self, until: EventTime, now: Moment, out: &mut Vec<Change>) {
-        self.phase = Phase::Shelved { until };
+    pub(super) fn shelve(
+        &mut self,
+        rule: &Behaviour,
+        until: EventTime,
+        now: Moment,
+        out: &mut Vec<Change>,
+    ) {
+        let latched = match self.phase {
+            Phase::Standing { acknowledged } => rule.latch && !acknowledged,
+            Phase::Latched => true,
+            Phase::Shelved { latched, .. } => latched,
+            Phase::Normal => false,
+        };
+        self.phase = Phase::Shelved { until, latched };
         out.push(self.change(Event::Shelved, now.at));
-        self.forget();
+        self.told_at = None;
+        if !latched {
+            let signalled = matches!(self.signal, Signal::On | Signal::Falling { .. });
+            let peak = self.peak.filter(|_| signalled);
+            self.forget();
+            self.peak = peak;
+        }
     }
 
     /// Ends that before its time; the error says why that changes nothing.
     pub(super) fn unshelve(
         &mut self,
-        rule: &Behaviour,
         now: Moment,
         out: &mut Vec<Change>,
     ) -> Result<(), &'static str> {
         match self.phase {
-            Phase::Shelved { .. } => {
-                self.end_shelving(rule, now, out);
+            Phase::Shelved { latched, .. } => {
+                self.end_shelving(latched, now, out);
                 Ok(())
             }
             _ => Err("is not shelved"),
         }
     }
 
-    fn end_shelving(&mut self, rule: &Behaviour, now: Moment, out: &mut Vec<Change>) {
-        self.phase = Phase::Normal;
-        out.push(self.change(Event::Unshelved, now.at));
+    /// What stands by now is raised; what is `latched` and has gone waits for whoever acknowledges it.
+    fn end_shelving(&mut self, latched: bool, now: Moment, out: &mut Vec<Change>) {
         if matches!(self.signal, Signal::On | Signal::Falling { .. }) {
-            let value = now.value.filter(|_| rule.of_readings);
-            self.raise(value, now, out);
+            let peak = self.peak;
+            self.forget();
+            self.phase = Phase::Normal;
+            out.push(self.change(Event::Unshelved, now.at));
+            self.raise(peak, now, out);
+            return;
         }
+        self.phase = if latched {
+            Phase::Latched
+        } else {
+            Phase::Normal
+        };
+        out.push(self.change(Event::Unshelved, now.at));
     }
 
     fn raise(&mut self, peak: Option<f64>, now: Moment, out: &mut Vec<Change>) {
@@ -380,7 +437,7 @@ impl Alarm {
     fn change(&self, event: Event, at: EventTime) -> Change {
         let last_minute = self.recent.iter();
         let shelved_until = match self.phase {
-            Phase::Shelved { until } => Some(until),
+            Phase::Shelved { until, .. } => Some(until),
             _ => None,
         };
         Change {
@@ -424,8 +481,8 @@ impl Alarm {
             Phase::Normal => out.u8(0),
             Phase::Standing { acknowledged } => out.u8(1 + u8::from(acknowledged)),
             Phase::Latched => out.u8(3),
-            Phase::Shelved { until } => {
-                out.u8(4);
+            Phase::Shelved { until, latched } => {
+                out.u8(4 + u8::from(latched));
                 out.time(until);
             }
         }
@@ -459,8 +516,9 @@ impl Alarm {
                 acknowledged: acknowledged == 2,
             },
             3 => Phase::Latched,
-            4 => Phase::Shelved {
+            shelved @ (4 | 5) => Phase::Shelved {
                 until: from.time()?,
+                latched: shelved == 5,
             },
             _ => return Err(invalid),
         };

@@ -83,7 +83,8 @@ impl Script {
     fn shelve(mut self, seconds: i64, until: i64) -> Self {
         self.pass(seconds, true);
         let mut changes = Vec::new();
-        self.alarm.shelve(at(until).at, at(seconds), &mut changes);
+        self.alarm
+            .shelve(&self.rule, at(until).at, at(seconds), &mut changes);
         self.note(at(seconds).at, &changes);
         self
     }
