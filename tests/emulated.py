@@ -1,9 +1,10 @@
-"""A binary for another machine, run under emulation: `check` and `replay` of what is shipped give the same as the native
-binary, and `run` loses and doubles nothing when it is killed.
+"""A binary for another machine, run under emulation: `check`, `test` and `replay` of what is shipped give the same as the
+native binary, and `run` loses and doubles nothing when it is killed.
 
   tests/emulated.py NATIVE EMULATOR… BINARY
 """
 
+import glob
 import json
 import os
 import signal
@@ -23,13 +24,17 @@ def output(binary, *arguments):
     return subprocess.run(binary + list(arguments), check=True, stdout=subprocess.PIPE).stdout
 
 
-for config in ("headwater", "patterns", "anomalies"):
-    output(EMULATED, "check", "--config", f"config/{config}.toml")
+examples = {name: sorted(glob.glob(f"config/examples/{name}/*.slt")) for name in ("patterns", "anomalies", "alarms")}
+for name, files in examples.items():
+    assert files, f"no examples of {name}"
+    output(EMULATED, "check", "--config", f"config/{name}.toml")
+    output(EMULATED, "test", "--config", f"config/{name}.toml", *files)
+output(EMULATED, "check", "--config", CONFIG)
 rows = [output(binary, "replay", "--config", CONFIG, "config/examples/plant.jsonl") for binary in (NATIVE, EMULATED)]
 assert rows[0] == rows[1], "replay gives other rows than the native binary"
 assert len(rows[0].splitlines()) > 20
-tested = output(EMULATED, "test", "--config", CONFIG, "config/examples/plant.slt")
-print(f"check and test pass, replay gives the same {len(rows[0].splitlines())} rows")
+output(EMULATED, "test", "--config", CONFIG, "config/examples/plant.slt")
+print(f"check and test pass for all examples, replay gives the same {len(rows[0].splitlines())} rows")
 
 with socket.socket() as probe:
     probe.bind(("127.0.0.1", 0))

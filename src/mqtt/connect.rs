@@ -147,7 +147,16 @@ impl Tls {
     }
 }
 
+/// An attempt to connect, name lookup and wait before it included, takes no longer.
+const LONGEST_ATTEMPT: Duration = Duration::from_secs(60);
+
 impl Endpoint {
+    /// For how long the task of a connection may do nothing: a silent one moves at the latest when it is pinged, and again
+    /// when the answer is missed.
+    pub(super) fn longest_turn(&self) -> Duration {
+        2 * self.keep_alive + LONGEST_ATTEMPT
+    }
+
     /// The client's options for this broker, under `client_id`.
     pub(super) fn options(&self, client_id: &str) -> MqttOptions {
         let mut options = MqttOptions::new(client_id, (self.host.clone(), self.port));

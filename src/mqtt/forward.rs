@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -94,6 +94,8 @@ pub enum ForwardEvent {
 pub struct Forward {
     rows: mpsc::Sender<ForwardRow>,
     stopping: Arc<AtomicBool>,
+    turns: Arc<AtomicU64>,
+    longest_turn: Duration,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -103,7 +105,10 @@ impl Forward {
         // As many again as are in flight are ready to follow.
         let (rows, receiver) = mpsc::channel(usize::from(options.in_flight));
         let stopping = Arc::new(AtomicBool::new(false));
+        let turns = Arc::new(AtomicU64::new(0));
+        let longest_turn = options.endpoint.longest_turn();
         let connection = Connection {
+            turns: turns.clone(),
             options,
             events,
             rows: receiver,
@@ -116,6 +121,8 @@ impl Forward {
         Self {
             rows,
             stopping,
+            turns,
+            longest_turn,
             task: tokio::spawn(connection.run()),
         }
     }
@@ -127,9 +134,14 @@ impl Forward {
         })
     }
 
-    /// Whether its task has ended although nobody stopped it.
-    pub fn has_ended(&self) -> bool {
-        self.task.is_finished()
+    /// Grows whenever the connection has done something; for a task that has ended it is `None`.
+    pub fn turns(&self) -> Option<u64> {
+        (!self.task.is_finished()).then(|| self.turns.load(Ordering::Relaxed))
+    }
+
+    /// For how long it may do nothing, with the broker away or silent.
+    pub const fn longest_turn(&self) -> Duration {
+        self.longest_turn
     }
 
     /// How many rows it would take now.
@@ -153,6 +165,7 @@ struct Connection {
     events: mpsc::UnboundedSender<ForwardEvent>,
     rows: mpsc::Receiver<ForwardRow>,
     stopping: Arc<AtomicBool>,
+    turns: Arc<AtomicU64>,
     attempt: u64,
     /// The row that the broker declined last, and how many times in a row.
     declined: Option<(u64, u32)>,
@@ -200,6 +213,7 @@ impl Connection {
         let mut backoff = Backoff::new();
         while !self.stopping.load(Ordering::Relaxed) {
             self.attempt += 1;
+            self.turns.fetch_add(1, Ordering::Relaxed);
             let since = tokio::time::Instant::now();
             let mut waiting = VecDeque::new();
             let End {
@@ -242,9 +256,12 @@ impl Connection {
         let (client, mut event_loop) = AsyncClient::builder(mqtt).capacity(capacity).build();
         let (up, mut is_up) = mpsc::channel(1);
         // The poll task owns the event loop and is never cancelled while the connection lives.
+        let turns = self.turns.clone();
         let mut poll = tokio::spawn(async move {
             loop {
-                match event_loop.poll().await {
+                let event = event_loop.poll().await;
+                turns.fetch_add(1, Ordering::Relaxed);
+                match event {
                     Ok(Event::Incoming(Packet::ConnAck(ack))) => {
                         let limit = ack.properties.and_then(|p| p.max_packet_size);
                         // Only fails when nobody waits for the connection any more.

@@ -33,8 +33,6 @@ pub struct Greeting {
     pub max_qos: u8,
     /// How many publishes of ours it takes at once.
     pub receive_maximum: u16,
-    /// Whether it returns subscription identifiers.
-    pub subscription_identifiers: bool,
 }
 
 impl Probe<'_> {
@@ -166,8 +164,6 @@ async fn greeting(events: &mut EventLoop, deadline: Instant) -> Result<Greeting,
                 .map(|seconds| Duration::from_secs(seconds.into())),
             max_qos: properties.and_then(|p| p.max_qos).unwrap_or(2),
             receive_maximum: properties.and_then(|p| p.receive_max).unwrap_or(u16::MAX),
-            subscription_identifiers: properties.and_then(|p| p.subscription_identifiers_available)
-                != Some(0),
         });
     }
 }

@@ -231,9 +231,6 @@ impl Inbox {
 /// How often a connection that ended for want of room looks whether there is some.
 const ROOM_INTERVAL: Duration = Duration::from_millis(100);
 
-/// An attempt to connect, name lookup and wait before it included, takes no longer.
-const LONGEST_ATTEMPT: Duration = Duration::from_secs(60);
-
 /// A subscribing connection and the task that runs it.
 #[derive(Debug)]
 pub struct SourceConnection {
@@ -256,8 +253,7 @@ impl SourceConnection {
         let drops = Arc::new(names.iter().map(|_| AtomicU64::new(0)).collect::<Vec<_>>());
         let stopping = Arc::new(AtomicBool::new(false));
         let turns = Arc::new(AtomicU64::new(0));
-        // A silent connection moves at the latest when it is pinged, and again when the answer is missed.
-        let longest_turn = 2 * options.endpoint.keep_alive + LONGEST_ATTEMPT;
+        let longest_turn = options.endpoint.longest_turn();
         let connection = Connection {
             options: Arc::new(options),
             turns: turns.clone(),

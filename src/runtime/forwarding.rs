@@ -4,11 +4,13 @@
 //! goes before what waited then, so that people upstream see the present while the backlog drains behind it.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use compact_str::CompactString;
 use tracing::warn;
 
 use super::committer::{Committer, Job};
+use super::supervisor::Watch;
 use crate::engine::{Outbox, OutboxRow, decode_rows};
 use crate::mqtt::{Forward, ForwardRow};
 
@@ -46,6 +48,7 @@ pub(super) struct Forwarding {
     reading: Option<(u64, bool)>,
     recent: VecDeque<(u64, Vec<u8>)>,
     recent_bytes: usize,
+    watch: Watch,
 }
 
 /// Rows that cannot be sent at all.
@@ -76,12 +79,16 @@ impl Forwarding {
             reading: None,
             recent: VecDeque::new(),
             recent_bytes: 0,
+            watch: Watch::default(),
         }
     }
 
-    /// Whether the connection's task has ended although nobody stopped it.
-    pub(super) fn has_ended(&self) -> bool {
-        self.forward.has_ended()
+    /// For how long the connection has done nothing, beyond what a silent broker explains; `None` if its task has ended.
+    pub(super) fn still_for(&mut self, now_micros: u64) -> Option<Duration> {
+        let still = self
+            .watch
+            .still_for(self.forward.turns()?, true, now_micros);
+        Some(still.saturating_sub(self.forward.longest_turn()))
     }
 
     /// Whether the broker is reachable.

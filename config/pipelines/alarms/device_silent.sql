@@ -17,7 +17,8 @@ CREATE TABLE installed_devices (
   device  STRING,
   site    STRING
 ) WITH (
-  'connector' = 'filesystem', 'path' = 'config/pipelines/alarms/devices.csv', 'format' = 'csv'
+  'connector' = 'filesystem', 'format' = 'csv',
+  'path' = 'config/pipelines/alarms/devices.csv'      -- from where headwater runs; on a gateway /etc/headwater/devices.csv
 );
 
 CREATE TABLE device_alarms (

@@ -19,7 +19,8 @@ CREATE TABLE tanks (
   high      DOUBLE,
   high_high DOUBLE
 ) WITH (
-  'connector' = 'filesystem', 'path' = 'config/pipelines/alarms/tanks.csv', 'format' = 'csv'
+  'connector' = 'filesystem', 'format' = 'csv',
+  'path' = 'config/pipelines/alarms/tanks.csv'      -- from where headwater runs; on a gateway /etc/headwater/tanks.csv
 );
 
 -- {"tank":"tank-1","command":"acknowledge"} on plant/tanks/commands

@@ -7,8 +7,6 @@ use crate::mqtt::Probe;
 use crate::runtime::ConnectionSettings;
 
 const PATIENCE: Duration = Duration::from_secs(10);
-/// For how long the broker keeps the session that is only made to see whether it does.
-const SESSION: Duration = Duration::from_secs(60);
 
 pub(super) async fn examine(connection: &ConnectionSettings, findings: &mut Findings) {
     let endpoint = &connection.endpoint;
@@ -20,7 +18,7 @@ pub(super) async fn examine(connection: &ConnectionSettings, findings: &mut Find
         patience: PATIENCE,
     };
     let loopback = is_loopback(&endpoint.host);
-    let greeting = match probe.greet(true, SESSION).await {
+    let greeting = match probe.greet(true, connection.session_expiry).await {
         Ok(greeting) => greeting,
         Err(error) => {
             let remedy = if endpoint.tls.is_some() {
@@ -35,7 +33,7 @@ pub(super) async fn examine(connection: &ConnectionSettings, findings: &mut Find
                 remedy,
             );
             if loopback {
-                mosquitto::examine_files(findings);
+                mosquitto::examine_files(connection.session_expiry, findings);
             }
             return;
         }
@@ -71,12 +69,21 @@ pub(super) async fn examine(connection: &ConnectionSettings, findings: &mut Find
         );
     }
     window(&probe, connection, &subject, findings).await;
+    if greeting.receive_maximum < connection.in_flight {
+        findings.good(
+            &subject,
+            &format!(
+                "takes {} messages of ours at once, fewer than in_flight = {}: that many are sent",
+                greeting.receive_maximum, connection.in_flight
+            ),
+        );
+    }
     match probe.retained("$SYS/broker/#").await {
         Ok(said) => mosquitto::examine_counters(&said, &subject, findings),
         Err(error) => findings.good(&subject, &format!("says nothing about itself: {error}")),
     }
     if loopback {
-        mosquitto::examine_files(findings);
+        mosquitto::examine_files(connection.session_expiry, findings);
     }
 }
 
@@ -92,21 +99,26 @@ async fn session(
     subject: &str,
     findings: &mut Findings,
 ) {
-    let again = probe.greet(false, SESSION).await;
+    let wanted = connection.session_expiry;
+    let again = probe.greet(false, wanted).await;
     // Gone with this one.
     let forgotten = probe.greet(true, Duration::ZERO).await;
     match (again, forgotten) {
         (Ok(again), Ok(_)) if again.session_present => match offered {
-            Some(offered) if offered < SESSION => findings.warn(
+            Some(offered) if offered < wanted => findings.warn(
                 subject,
-                &format!("keeps sessions for {} s only", offered.as_secs()),
+                &format!(
+                    "keeps our session for {} s, and session_expiry asks for {} s",
+                    offered.as_secs(),
+                    wanted.as_secs()
+                ),
                 "raise its limit (mosquitto: persistent_client_expiration), or what comes during a longer absence is lost",
             ),
             _ => findings.good(
                 subject,
                 &format!(
                     "keeps our session while we are away (asked for {} s)",
-                    connection.session_expiry.as_secs()
+                    wanted.as_secs()
                 ),
             ),
         },

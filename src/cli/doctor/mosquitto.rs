@@ -1,8 +1,10 @@
 //! mosquitto, the broker that is on most gateways: what it counts under `$SYS`, and what its configuration says.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::Findings;
+
 const MAIN_FILE: &str = "/etc/mosquitto/mosquitto.conf";
 
 /// Judges `$SYS/broker/…`, given as topics and texts.
@@ -33,8 +35,8 @@ pub(super) fn examine_counters(said: &[(String, String)], subject: &str, finding
     }
 }
 
-/// Judges mosquitto.conf and what it includes, if they can be read.
-pub(super) fn examine_files(findings: &mut Findings) {
+/// Judges mosquitto.conf and what it includes, if they can be read. Our session is to be kept for `session_expiry`.
+pub(super) fn examine_files(session_expiry: Duration, findings: &mut Findings) {
     let Ok(main) = std::fs::read_to_string(MAIN_FILE) else {
         return;
     };
@@ -48,7 +50,7 @@ pub(super) fn examine_files(findings: &mut Findings) {
             }
         }
     }
-    examine_text(&text, findings);
+    examine_text(&text, session_expiry, findings);
 }
 
 fn included(dir: &Path) -> Vec<PathBuf> {
@@ -64,7 +66,22 @@ fn included(dir: &Path) -> Vec<PathBuf> {
     paths
 }
 
-fn examine_text(text: &str, findings: &mut Findings) {
+/// As long as mosquitto writes it: a number of hours, days, weeks, months or years.
+fn expiration(text: &str) -> Option<Duration> {
+    let unit = text.chars().next_back()?;
+    let hours = match unit {
+        'h' => 1,
+        'd' => 24,
+        'w' => 7 * 24,
+        'm' => 30 * 24,
+        'y' => 365 * 24,
+        _ => return None,
+    };
+    let count: u64 = text[..text.len() - unit.len_utf8()].trim().parse().ok()?;
+    Some(Duration::from_secs(count.checked_mul(hours * 3_600)?))
+}
+
+fn examine_text(text: &str, session_expiry: Duration, findings: &mut Findings) {
     let subject = MAIN_FILE;
     let value = |name: &str| {
         let lines = text.lines().map(str::trim);
@@ -98,6 +115,19 @@ fn examine_text(text: &str, findings: &mut Findings) {
     } else {
         findings.good(subject, "what waits is saved");
     }
+    if let Some(written) = value("persistent_client_expiration")
+        && expiration(written).is_some_and(|kept| kept < session_expiry)
+    {
+        findings.warn(
+            subject,
+            &format!(
+                "persistent_client_expiration is {written}, and session_expiry asks for {} s: what comes during a longer \
+                 absence is lost",
+                session_expiry.as_secs()
+            ),
+            "remove persistent_client_expiration, or make it longer than any absence",
+        );
+    }
     let queued = number("max_queued_messages", 1_000);
     if queued != 0 && queued <= 1_000 {
         findings.warn(
@@ -119,7 +149,7 @@ mod tests {
 
     fn worst(text: &str) -> (usize, usize) {
         let mut findings = Findings::default();
-        examine_text(text, &mut findings);
+        examine_text(text, Duration::from_secs(7 * 86_400), &mut findings);
         (findings.failures, findings.warnings)
     }
 
@@ -137,6 +167,17 @@ mod tests {
             worst("persistence true\nautosave_on_changes true\nmax_queued_messages 0"),
             (0, 0)
         );
+        for (kept, warnings) in [
+            ("6d", 1),
+            ("167h", 1),
+            ("1w", 0),
+            ("2m", 0),
+            ("1y", 0),
+            ("soon", 0),
+        ] {
+            let expiring = format!("{careful}\npersistent_client_expiration {kept}");
+            assert_eq!(worst(&expiring), (0, warnings), "{kept}");
+        }
         assert_eq!(
             worst("#persistence true\npersistence_location x\nmax_queued_messages 0"),
             (0, 1)

@@ -13,7 +13,6 @@ use tracing::{error, info, warn};
 
 use super::{Deployment, Driver, Supervisor, Usage};
 use crate::engine::Clock;
-use crate::runtime::forwarding::Forwarding;
 use crate::runtime::memory::Turn;
 
 /// Between two looks at the memory.
@@ -100,13 +99,22 @@ impl Driver {
                 }
             }
         }
-        for (at, forwarding) in self.forwards.iter().enumerate() {
-            if forwarding.as_ref().is_some_and(Forwarding::has_ended) {
-                let name = &self.settings.connections[at].name;
-                let _ = write!(
-                    stuck,
-                    "the task of upstream connection {name}, which has ended; "
-                );
+        for (at, forwarding) in self.forwards.iter_mut().enumerate() {
+            let Some(forwarding) = forwarding else {
+                continue;
+            };
+            let name = &self.settings.connections[at].name;
+            match forwarding.still_for(steady) {
+                None => {
+                    let _ = write!(
+                        stuck,
+                        "the task of upstream connection {name}, which has ended; "
+                    );
+                }
+                Some(still) if still > patience => {
+                    let _ = write!(stuck, "upstream {name} for {} s; ", still.as_secs());
+                }
+                Some(_) => {}
             }
         }
         if !stuck.is_empty() {
