@@ -165,9 +165,9 @@ mod tests {
                 accumulators: aggregates.iter().map(Accumulator::new).collect(),
             })
             .collect();
-        panes
-            .iter_mut()
-            .for_each(|pane| row(&mut pane.accumulators));
+        for pane in &mut panes {
+            row(&mut pane.accumulators);
+        }
         let (mut kept, mut built) = (None, 0);
         let (mut quick, mut slow, mut spare) = Default::default();
         for end in 1..80 {
