@@ -117,7 +117,7 @@ async fn session(
             _ => findings.good(
                 subject,
                 &format!(
-                    "keeps our session while we are away (asked for {} s)",
+                    "keeps our session while we are away (asked for {} s, and it names no other limit)",
                     wanted.as_secs()
                 ),
             ),
