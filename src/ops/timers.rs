@@ -63,6 +63,13 @@ impl Timers {
     }
 
     fn take_reached(&mut self, to: Progress) -> Option<(EventTime, Slots)> {
+        if to.line == Timeline::SHARED && self.due.is_empty() {
+            // The first that is queued is the earliest of all, and has been reached.
+            let taken = self.queue.pop_front();
+            let next = self.queue.front().map(|(at, _)| *at);
+            self.first_shared = next.unwrap_or(EventTime::MAX);
+            return taken;
+        }
         if to.line != Timeline::SHARED {
             let at = self.next(to.line).filter(|at| *at <= to.watermark)?;
             return self.due.remove(&(to.line, at)).map(|slots| (at, slots));
@@ -76,11 +83,6 @@ impl Timers {
             _ => None,
         }
         .unwrap_or_default();
-        if self.due.is_empty() {
-            let next = self.queue.front().map(|(at, _)| *at);
-            self.first_shared = next.unwrap_or(EventTime::MAX);
-            return Some((at, slots));
-        }
         if let Some(others) = self.due.remove(&(Timeline::SHARED, at)) {
             slots.extend_from_slice(&others);
         }

@@ -15,6 +15,9 @@ use crate::plan::{MAX_PARTIAL_MATCHES, MAX_PATTERN_BYTES, MAX_PATTERN_ROWS};
 impl Matcher {
     /// Gives up what goes beyond the bounds.
     pub(super) fn bound(&mut self, partition: &mut Partition, key: &[u8], emit: &mut dyn Emit) {
+        if self.is_far_from_bounds(partition) {
+            return;
+        }
         while partition.partial_matches() > MAX_PARTIAL_MATCHES {
             let newest = partition.begun.iter().rposition(|b| !b.partial.is_empty());
             let Some(newest) = newest else { break };
@@ -26,6 +29,14 @@ impl Matcher {
         {
             self.give_up(partition, 0, key, emit);
         }
+    }
+
+    /// Whether there is only one partial match, over few rows: what most keys have.
+    fn is_far_from_bounds(&self, partition: &Partition) -> bool {
+        let few = partition.begun.len() <= 1 && partition.rows.len() <= 8;
+        few && self.plan.totals.is_empty()
+            && partition.row_bytes < MAX_PATTERN_BYTES / 2
+            && partition.partial_matches() <= 1
     }
 
     /// Bytes of memory of a partition, about.

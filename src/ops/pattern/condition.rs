@@ -29,13 +29,12 @@ pub(super) fn direct(condition: &Condition, variable: usize) -> Option<Expr> {
     Some(expr.with_columns(&|slot| Expr::Column(columns[slot])))
 }
 
-/// The variables of which one must take a row for it to change anything where nothing has begun, if that is all that
-/// counts.
+/// The conditions of which a row must meet one to change anything where nothing has begun, if that is all that counts.
 pub(super) fn firsts(
     plan: &Match,
     first: &(Waits, bool),
     direct: &[Option<Expr>],
-) -> Option<Vec<usize>> {
+) -> Option<Box<[Expr]>> {
     let (waits, accepts) = first;
     let neighbours = plan.lookback > 0 || plan.lookahead > 0;
     if *accepts || neighbours || plan.is_anchored() || !plan.totals.is_empty() {
@@ -44,7 +43,7 @@ pub(super) fn firsts(
     let firsts = waits
         .iter()
         .map(|wait| match plan.program[wait.at as usize] {
-            Instruction::Row { variable, .. } => direct[variable].is_some().then_some(variable),
+            Instruction::Row { variable, .. } => direct[variable].clone(),
             _ => None,
         });
     firsts.collect()

@@ -44,9 +44,9 @@ pub(super) struct Matcher {
     verdicts: Vec<Option<bool>>,
     /// By variable: its condition over the kept columns of the row that is looked at, where it reads no other row.
     direct: Vec<Option<Expr>>,
-    /// The variables that a match may begin with, where a row that meets none of their conditions changes nothing if
-    /// nothing has begun before it.
-    firsts: Option<Vec<usize>>,
+    /// The conditions of the variables that a match may begin with, over the kept columns, where a row that meets none of
+    /// them changes nothing if nothing has begun before it.
+    firsts: Option<Box<[Expr]>>,
     /// Why a condition could not be computed for the row that is looked at.
     failure: Option<String>,
     pub(super) slots: Row,
@@ -107,14 +107,16 @@ impl Matcher {
             return;
         }
         // A condition that cannot be computed is for whoever can tell of it.
-        let meets = |row: &HeldRow, variable: &usize| match &self.direct[*variable] {
-            Some(condition) => condition.test(&row.values, &super::CONTEXT) != Ok(false),
-            None => true,
+        let meets = |row: &HeldRow, condition: &Expr| {
+            !matches!(condition.test(&row.values, &super::CONTEXT), Ok(false))
         };
-        let waiting = partition.waiting.iter();
-        let passed = waiting
-            .take_while(|row| row.time <= at && !firsts.iter().any(|first| meets(row, first)))
-            .count();
+        let mut passed = 0;
+        for row in &partition.waiting {
+            if row.time > at || firsts.iter().any(|condition| meets(row, condition)) {
+                break;
+            }
+            passed += 1;
+        }
         if passed > 0 {
             partition.pass_over(passed, &mut self.spare);
         }
@@ -475,6 +477,9 @@ impl Matcher {
     }
 
     fn no_totals(&self) -> Totals {
+        if self.plan.totals.is_empty() {
+            return Totals::default();
+        }
         let new = |total: &Total| Accumulator::new(&total.aggregate);
         self.plan.totals.iter().map(new).collect()
     }
@@ -516,11 +521,11 @@ impl Matcher {
             }
             return;
         }
-        while let Some(begun) = partition.begun.pop_front() {
-            if !begun.partial.is_empty() {
-                partition.begun.push_front(begun);
+        let decided = |begun: &Begun| begun.partial.is_empty();
+        while partition.begun.front().is_some_and(decided) {
+            let Some(begun) = partition.begun.pop_front() else {
                 break;
-            }
+            };
             let next = self.give(partition, begun, key, emit);
             while partition
                 .begun
