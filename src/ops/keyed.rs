@@ -128,16 +128,19 @@ impl<S: KeyState> Keyed<S> {
         &self.slots[slot as usize].key
     }
 
+    #[inline]
     pub(super) fn get(&self, slot: u32) -> &S {
         &self.slots[slot as usize].state
     }
 
     /// The state to change; it will be written at the next seal.
+    #[inline]
     pub(super) fn change(&mut self, slot: u32) -> &mut S {
         self.change_of(slot).1
     }
 
     /// A key, and its state to change.
+    #[inline]
     pub(super) fn change_of(&mut self, slot: u32) -> (&[u8], &mut S) {
         let found = &mut self.slots[slot as usize];
         if !found.dirty {

@@ -16,23 +16,13 @@ use crate::types::{EventTime, Progress, Timeline};
 pub(super) type Slots = SmallVec<[u32; 4]>;
 
 /// The timers of an operator: per timeline, by the watermark at which they are due.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Timers {
     /// Of the shared timeline, in the order of time.
     queue: VecDeque<(EventTime, Slots)>,
     due: BTreeMap<(Timeline, EventTime), Slots>,
     /// The earliest on the shared timeline, which nearly every row asks for.
-    first_shared: EventTime,
-}
-
-impl Default for Timers {
-    fn default() -> Self {
-        Self {
-            queue: VecDeque::new(),
-            due: BTreeMap::new(),
-            first_shared: EventTime::MAX,
-        }
-    }
+    first_shared: Option<EventTime>,
 }
 
 impl Timers {
@@ -41,7 +31,7 @@ impl Timers {
         if line != Timeline::SHARED {
             return self.due.entry((line, at)).or_default().push(slot);
         }
-        self.first_shared = self.first_shared.min(at);
+        self.first_shared = Some(self.first_shared.map_or(at, |first| first.min(at)));
         match self.queue.back_mut() {
             Some((last, slots)) if *last == at => slots.push(slot),
             Some((last, _)) if *last > at => self.due.entry((line, at)).or_default().push(slot),
@@ -56,51 +46,38 @@ impl Timers {
     /// The earliest time that `to` has reached, and who is listed for it.
     #[inline]
     pub(super) fn take(&mut self, to: Progress) -> Option<(EventTime, Slots)> {
-        if to.line == Timeline::SHARED && to.watermark < self.first_shared {
-            return None;
-        }
-        self.take_reached(to)
+        let at = self.next(to.line).filter(|at| *at <= to.watermark)?;
+        Some((at, self.take_at(to.line, at)))
     }
 
-    fn take_reached(&mut self, to: Progress) -> Option<(EventTime, Slots)> {
-        if to.line == Timeline::SHARED && self.due.is_empty() {
-            // The first that is queued is the earliest of all, and has been reached.
-            let taken = self.queue.pop_front();
-            let next = self.queue.front().map(|(at, _)| *at);
-            self.first_shared = next.unwrap_or(EventTime::MAX);
-            return taken;
-        }
-        if to.line != Timeline::SHARED {
-            let at = self.next(to.line).filter(|at| *at <= to.watermark)?;
-            return self.due.remove(&(to.line, at)).map(|slots| (at, slots));
-        }
-        let at = self.next(Timeline::SHARED)?;
-        if at > to.watermark {
-            return None;
+    fn take_at(&mut self, line: Timeline, at: EventTime) -> Slots {
+        if line != Timeline::SHARED {
+            return self.due.remove(&(line, at)).unwrap_or_default();
         }
         let mut slots = match self.queue.front() {
             Some((first, _)) if *first == at => self.queue.pop_front().map(|(_, slots)| slots),
             _ => None,
         }
         .unwrap_or_default();
-        if let Some(others) = self.due.remove(&(Timeline::SHARED, at)) {
-            slots.extend_from_slice(&others);
+        let mut first = self.queue.front().map(|(at, _)| *at);
+        if !self.due.is_empty() {
+            if let Some(others) = self.due.remove(&(line, at)) {
+                slots.extend_from_slice(&others);
+            }
+            // The shared line is the least of all.
+            if let Some(((Timeline::SHARED, at), _)) = self.due.first_key_value() {
+                first = Some(first.map_or(*at, |first| first.min(*at)));
+            }
         }
-        self.first_shared = self.next(Timeline::SHARED).unwrap_or(EventTime::MAX);
-        Some((at, slots))
+        self.first_shared = first;
+        slots
     }
 
     /// The earliest time on a line.
+    #[inline]
     pub(super) fn next(&self, line: Timeline) -> Option<EventTime> {
         if line == Timeline::SHARED {
-            let queued = self.queue.front().map(|(at, _)| *at);
-            if self.due.is_empty() {
-                return queued;
-            }
-            // The shared line is the least of all.
-            let other = self.due.first_key_value();
-            let other = other.and_then(|((first, at), _)| (*first == line).then_some(*at));
-            return queued.into_iter().chain(other).min();
+            return self.first_shared;
         }
         let all = (line, EventTime::MIN)..=(line, EventTime::MAX);
         self.due.range(all).next().map(|((_, at), _)| *at)

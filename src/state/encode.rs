@@ -58,17 +58,18 @@ impl Encoder {
         // As postcard has it; most numbers are small, and most others are times.
         if value < 0x80 {
             self.bytes.push(value as u8);
-        } else if value < 1 << 56 {
-            let (bytes, length) = spread(value);
-            let end = self.bytes.len() + length;
-            self.bytes.extend_from_slice(&bytes);
-            self.bytes.truncate(end);
         } else {
-            self.long_u64(value);
+            self.wide_u64(value);
         }
     }
 
-    fn long_u64(&mut self, mut value: u64) {
+    fn wide_u64(&mut self, mut value: u64) {
+        if value < 1 << 56 {
+            let (bytes, length) = spread(value);
+            let end = self.bytes.len() + length;
+            self.bytes.extend_from_slice(&bytes);
+            return self.bytes.truncate(end);
+        }
         while value >= 0x80 {
             self.bytes.push(value as u8 | 0x80);
             value >>= 7;
@@ -150,7 +151,21 @@ impl Encoder {
 
     /// A value of any type: its tag and its content. Nesting beyond [`MAX_DEPTH`](super::MAX_DEPTH) is written but
     /// cannot be read.
+    #[inline]
     pub fn value(&mut self, value: &Value) {
+        match value {
+            // What most are.
+            Value::Double(v) => {
+                let mut bytes = [DOUBLE; 9];
+                bytes[1..].copy_from_slice(&v.to_le_bytes());
+                self.bytes.extend_from_slice(&bytes);
+            }
+            Value::Timestamp(v) => self.tagged(TIMESTAMP, *v),
+            _ => self.any_value(value),
+        }
+    }
+
+    fn any_value(&mut self, value: &Value) {
         match value {
             Value::Null => self.u8(NULL),
             Value::Bool(false) => self.u8(FALSE),

@@ -29,12 +29,13 @@ pub(super) fn direct(condition: &Condition, variable: usize) -> Option<Expr> {
     Some(expr.with_columns(&|slot| Expr::Column(columns[slot])))
 }
 
-/// The conditions of which a row must meet one to change anything where nothing has begun, if that is all that counts.
+/// The variables, with their conditions, of which a row must meet one to change anything where nothing has begun, if that
+/// is all that counts.
 pub(super) fn firsts(
     plan: &Match,
     first: &(Waits, bool),
     direct: &[Option<Expr>],
-) -> Option<Box<[Expr]>> {
+) -> Option<Box<[(usize, Expr)]>> {
     let (waits, accepts) = first;
     let neighbours = plan.lookback > 0 || plan.lookahead > 0;
     if *accepts || neighbours || plan.is_anchored() || !plan.totals.is_empty() {
@@ -43,7 +44,7 @@ pub(super) fn firsts(
     let firsts = waits
         .iter()
         .map(|wait| match plan.program[wait.at as usize] {
-            Instruction::Row { variable, .. } => direct[variable].clone(),
+            Instruction::Row { variable, .. } => Some((variable, direct[variable].clone()?)),
             _ => None,
         });
     firsts.collect()

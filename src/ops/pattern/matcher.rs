@@ -14,7 +14,7 @@ use smallvec::{SmallVec, smallvec};
 
 use super::super::{Accumulator, Discard, Emit};
 use super::condition::{direct, firsts, reads_one_row};
-use super::partition::{Begun, Ending, HeldRow, Partial, Partition, Spare, Totals};
+use super::partition::{Begun, Ending, Partial, Partition, Spare, Totals};
 use super::path::{Path, Step};
 use super::program::{Program, Rounds, Wait, Waits, follow};
 use super::read::{Found, Place, key_text, time_text, update};
@@ -44,9 +44,11 @@ pub(super) struct Matcher {
     verdicts: Vec<Option<bool>>,
     /// By variable: its condition over the kept columns of the row that is looked at, where it reads no other row.
     direct: Vec<Option<Expr>>,
-    /// The conditions of the variables that a match may begin with, over the kept columns, where a row that meets none of
-    /// them changes nothing if nothing has begun before it.
-    firsts: Option<Box<[Expr]>>,
+    /// The variables that a match may begin with and their conditions over the kept columns, where a row that meets none
+    /// of them changes nothing if nothing has begun before it.
+    firsts: Option<Box<[(usize, Expr)]>>,
+    /// The number of a row and the first of those that it meets, if that is known.
+    begins: Option<(u64, usize)>,
     /// Why a condition could not be computed for the row that is looked at.
     failure: Option<String>,
     pub(super) slots: Row,
@@ -80,6 +82,7 @@ impl Matcher {
             .collect();
         let first_of_any = first(false);
         Self {
+            begins: None,
             firsts: firsts(&plan, &first_of_any, &direct),
             first: first_of_any,
             first_of_all: first(true),
@@ -102,18 +105,26 @@ impl Matcher {
     /// Takes and forgets the rows of a partition that wait up to `at`, until one may begin a match: nothing of what it
     /// takes to look at a row is needed while none has.
     pub(super) fn pass_over(&mut self, partition: &mut Partition, at: EventTime) {
+        self.begins = None;
         let Some(firsts) = &self.firsts else { return };
         if !partition.rows.is_empty() || !partition.begun.is_empty() {
             return;
         }
-        // A condition that cannot be computed is for whoever can tell of it.
-        let meets = |row: &HeldRow, condition: &Expr| {
-            !matches!(condition.test(&row.values, &super::CONTEXT), Ok(false))
-        };
         let mut passed = 0;
-        for row in &partition.waiting {
-            if row.time > at || firsts.iter().any(|condition| meets(row, condition)) {
+        'rows: for row in &partition.waiting {
+            if row.time > at {
                 break;
+            }
+            for (variable, condition) in firsts {
+                match condition.test(&row.values, &super::CONTEXT) {
+                    Ok(false) => {}
+                    Ok(true) => {
+                        self.begins = Some((partition.next + passed as u64, *variable));
+                        break 'rows;
+                    }
+                    // That is for whoever can tell of it.
+                    Err(_) => break 'rows,
+                }
             }
             passed += 1;
         }
@@ -154,13 +165,18 @@ impl Matcher {
         };
         self.expire(partition, time, key, emit);
         self.verdicts.fill(None);
+        if let Some((_, variable)) = self.begins.filter(|(begins, _)| *begins == number) {
+            self.verdicts[variable] = Some(true);
+        }
         partition.next += 1;
         let mut all = std::mem::take(&mut partition.begun);
         if !all.is_empty() {
             for begun in &mut all {
                 self.step(begun, partition, number);
             }
-            all.retain(Begun::is_alive);
+            if !all.iter().all(Begun::is_alive) {
+                all.retain(Begun::is_alive);
+            }
         }
         let (waits, accepts) = if self.anchored && !partition.started {
             &self.first_of_all
@@ -219,6 +235,9 @@ impl Matcher {
         };
         // They stand in the order of time.
         let ended = |begun: &Begun| begun.time.plus(within) <= now;
+        if !partition.begun.front().is_some_and(ended) {
+            return;
+        }
         let ended = partition.begun.partition_point(ended);
         if ended == 0 {
             return;

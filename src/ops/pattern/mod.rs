@@ -236,8 +236,8 @@ impl Operator for Match {
 
     fn advance(&mut self, to: Progress, emit: &mut dyn Emit) {
         while let Some(at) = self.next_timer(to.line).filter(|at| *at <= to.watermark) {
-            for slot in self.due(to.line, at) {
-                self.catch_up(slot, at, emit);
+            for slot in &self.due(to.line, at) {
+                self.catch_up(*slot, at, emit);
             }
         }
     }

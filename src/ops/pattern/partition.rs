@@ -184,11 +184,18 @@ impl Partition {
 
     /// Takes the rows that wait up to a time.
     pub(super) fn take(&mut self, up_to: EventTime) {
-        let due = self.waiting.partition_point(|row| row.time <= up_to);
-        for row in self.waiting.drain(..due) {
+        let mut taken = |row: HeldRow| {
             self.waiting_bytes -= row.bytes();
             self.row_bytes += row.bytes();
             self.rows.push_back(row);
+        };
+        if let [row] = &self.waiting[..] {
+            if row.time <= up_to {
+                self.waiting.pop().into_iter().for_each(&mut taken);
+            }
+        } else {
+            let due = self.waiting.partition_point(|row| row.time <= up_to);
+            self.waiting.drain(..due).for_each(&mut taken);
         }
         self.taken = self.taken.max(up_to);
     }
