@@ -109,6 +109,7 @@ impl Decoder {
 
     /// Writes the rows of `message` into the first of `rows`, whose memory is used again, and gives how many there are.
     /// What the others hold, and all if there is an error, means nothing.
+    #[inline]
     pub fn decode_into(
         &mut self,
         message: &Message<'_>,
@@ -121,18 +122,7 @@ impl Decoder {
                 }
                 shape.decode(message.payload, layouts, &self.columns, rows)?
             }
-            Kind::Csv(options, slots) => {
-                let text = utf8(message.payload)?;
-                super::csv::decode(text, options, &self.columns, slots, rows)?
-            }
-            Kind::Text { slots } => {
-                let text = utf8(message.payload)?;
-                let row = cleared_row(rows, 0, self.columns.len());
-                for &slot in slots.iter() {
-                    row[slot] = text_value(text, &self.columns[slot])?;
-                }
-                1
-            }
+            Kind::Csv(..) | Kind::Text { .. } => self.decode_text(message.payload, rows)?,
         };
         if !self.metadata.is_empty() {
             for row in &mut rows[..count] {
@@ -142,6 +132,23 @@ impl Decoder {
             }
         }
         Ok(count)
+    }
+
+    fn decode_text(&self, payload: &[u8], rows: &mut Vec<Row>) -> Result<usize, CodecError> {
+        let text = utf8(payload)?;
+        match &self.kind {
+            Kind::Csv(options, slots) => {
+                super::csv::decode(text, options, &self.columns, slots, rows)
+            }
+            Kind::Text { slots } => {
+                let row = cleared_row(rows, 0, self.columns.len());
+                for &slot in slots {
+                    row[slot] = text_value(text, &self.columns[slot])?;
+                }
+                Ok(1)
+            }
+            Kind::Json(..) => unreachable!("a document is decoded by its shape"),
+        }
     }
 }
 
@@ -153,6 +160,7 @@ pub(super) fn utf8(payload: &[u8]) -> Result<&str, CodecError> {
 }
 
 /// The row buffer `index`, with whatever it held, made if there is none yet.
+#[inline]
 pub(super) fn row_of(rows: &mut Vec<Row>, index: usize, width: usize) -> &mut Row {
     if rows.len() <= index {
         rows.resize_with(index + 1, Vec::new);

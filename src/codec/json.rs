@@ -73,6 +73,7 @@ impl JsonShape {
     }
 
     /// Fills `rows` from the document; returns how many.
+    #[inline]
     pub(super) fn decode(
         &self,
         payload: &[u8],
@@ -84,6 +85,16 @@ impl JsonShape {
         if layouts.fill(payload, self, columns, row) {
             return Ok(1);
         }
+        self.decode_unguessed(payload, layouts, columns, rows)
+    }
+
+    fn decode_unguessed(
+        &self,
+        payload: &[u8],
+        layouts: &mut Layouts,
+        columns: &[InputColumn],
+        rows: &mut Vec<Row>,
+    ) -> Result<usize, CodecError> {
         let text = utf8(payload)?;
         if text.trim_start().starts_with('[') && self.root.slots.is_empty() {
             let elements: Vec<&RawValue> = serde_json::from_str(text).map_err(invalid)?;

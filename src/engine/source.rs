@@ -77,8 +77,8 @@ impl WatermarkRule {
 
 pub(super) struct Source {
     decoder: Decoder,
-    /// Buffers for the rows of a message; empty while one is taken.
-    buffers: Vec<Row>,
+    /// Buffers for the rows of a message, but while one is taken.
+    buffers: Option<Vec<Row>>,
     computed: Vec<(usize, crate::expr::Expr)>,
     watermark_rule: Option<WatermarkRule>,
     max_future: Option<Timespan>,
@@ -127,7 +127,7 @@ impl Source {
         });
         Self {
             decoder: Decoder::new(&source.format, columns.collect()),
-            buffers: Vec::new(),
+            buffers: None,
             computed: computed.collect(),
             watermark_rule: source.watermark.as_ref().map(WatermarkRule::new),
             max_future: source.max_future,
@@ -150,14 +150,16 @@ impl Source {
     }
 
     /// The buffers for the rows of a message.
+    #[inline]
     pub(super) fn buffers(&mut self) -> Vec<Row> {
-        std::mem::take(&mut self.buffers)
+        self.buffers.take().unwrap_or_default()
     }
 
     /// Takes back what [`Source::buffers`] gave.
+    #[inline]
     pub(super) fn give_back(&mut self, buffers: Vec<Row>) {
         if buffers.len() <= ROWS_KEPT {
-            self.buffers = buffers;
+            self.buffers = Some(buffers);
         }
     }
 
@@ -206,6 +208,7 @@ impl Source {
     }
 
     /// Counts one row in; gives its lineage and the step of time behind it.
+    #[inline]
     pub(super) fn accept(
         &mut self,
         row: &[Value],

@@ -3,6 +3,9 @@
 //! Invariants: a slot number stands for its key until the slot is empty and sealed; a key that has been written and whose
 //! state becomes empty is written once more, as a deletion. Bound: `max_keys`; a new key beyond it is refused (the row that
 //! brought it is discarded and counted), so that the keys that are known keep working.
+//!
+//! The place of a key whose state is empty is kept for one epoch more: a device that reports once an epoch, and of which
+//! nothing is left to keep at the end of each, is not listed anew every time. Such keys do not count.
 
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64;
@@ -12,7 +15,7 @@ use crate::state::{Decoder, Encoder, StateError, decode_key, push_key};
 use crate::types::Value;
 
 /// What is kept for one key.
-pub(super) trait KeyState {
+pub(super) trait KeyState: Default {
     /// Whether there is nothing left to keep.
     fn is_empty(&self) -> bool;
     /// Writes the state.
@@ -20,6 +23,10 @@ pub(super) trait KeyState {
     /// Writes what has changed since it was written by this last; whatever is read back is told what was known before.
     fn encode_changes(&mut self, out: &mut Encoder) {
         self.encode(out);
+    }
+    /// Makes a state that is empty as good as new.
+    fn renew(&mut self) {
+        *self = Self::default();
     }
 }
 
@@ -30,8 +37,10 @@ pub(super) struct Keyed<S> {
     slots: Vec<Slot<S>>,
     free: Vec<u32>,
     dirty: Vec<u32>,
-    /// Keys in the table whose state has become empty in this epoch; they no longer count against `max_keys`, so that
-    /// where an epoch ends does not decide which key is refused.
+    /// Keys whose state was empty at the last seal; those of which nothing has come since leave at the next.
+    resting: Vec<u32>,
+    /// Keys in the table whose state is empty; they do not count against `max_keys`, so that where an epoch ends does not
+    /// decide which key is refused.
     emptied: usize,
     max_keys: usize,
 }
@@ -45,7 +54,7 @@ struct Slot<S> {
     written: bool,
 }
 
-impl<S: KeyState + Default> Keyed<S> {
+impl<S: KeyState> Keyed<S> {
     pub(super) fn new(max_keys: usize) -> Self {
         let max_keys = max_keys.min(u32::MAX as usize);
         Self {
@@ -53,6 +62,7 @@ impl<S: KeyState + Default> Keyed<S> {
             slots: Vec::new(),
             free: Vec::new(),
             dirty: Vec::new(),
+            resting: Vec::new(),
             emptied: 0,
             max_keys,
         }
@@ -84,7 +94,7 @@ impl<S: KeyState + Default> Keyed<S> {
         {
             let slot = *slot;
             if self.slots[slot as usize].state.is_empty() {
-                // Emptied in this epoch, and not written as a deletion yet: as good as new.
+                // Emptied in this epoch, or resting: as good as new.
                 if self.len() >= self.max_keys {
                     return None;
                 }
@@ -118,16 +128,19 @@ impl<S: KeyState + Default> Keyed<S> {
         &self.slots[slot as usize].key
     }
 
+    #[inline]
     pub(super) fn get(&self, slot: u32) -> &S {
         &self.slots[slot as usize].state
     }
 
     /// The state to change; it will be written at the next seal.
+    #[inline]
     pub(super) fn change(&mut self, slot: u32) -> &mut S {
         self.change_of(slot).1
     }
 
     /// A key, and its state to change.
+    #[inline]
     pub(super) fn change_of(&mut self, slot: u32) -> (&[u8], &mut S) {
         let found = &mut self.slots[slot as usize];
         if !found.dirty {
@@ -150,48 +163,61 @@ impl<S: KeyState + Default> Keyed<S> {
 
     /// The slots that have state.
     pub(super) fn live(&self) -> impl Iterator<Item = u32> + '_ {
-        self.table.iter().copied()
+        let slots = self.table.iter().copied();
+        slots.filter(|slot| !self.get(*slot).is_empty())
     }
 
     /// Writes the keys that have changed, and forgets those that are empty; false if none has.
     pub(super) fn seal(&mut self, out: &mut Encoder) -> bool {
+        let mut resting = std::mem::take(&mut self.resting);
+        for slot in resting.drain(..) {
+            self.let_go(slot);
+        }
+        self.resting = resting;
         if self.dirty.is_empty() {
             return false;
         }
         for slot in self.dirty.drain(..) {
             let found = &mut self.slots[slot as usize];
             found.dirty = false;
-            let empty = found.state.is_empty();
-            if !empty {
-                write_key(found, out);
-                found.state.encode_changes(out);
-            } else if found.written {
-                write_key(found, out);
-            }
-            found.written = !empty;
-            if empty {
-                self.emptied -= 1;
-                let hash = xxh3_64(&found.key);
-                if let Ok(entry) = self.table.find_entry(hash, |&other| other == slot) {
-                    entry.remove();
+            if found.state.is_empty() {
+                if found.written {
+                    write_key(found, false, out);
                 }
-                found.key = Box::default();
-                found.state = S::default();
-                self.free.push(slot);
+                found.written = false;
+                found.state.renew();
+                self.resting.push(slot);
+            } else {
+                write_key(found, true, out);
+                found.state.encode_changes(out);
+                found.written = true;
             }
         }
         out.bool(false);
         true
     }
 
+    /// Forgets a key that rests, unless something of it has come since the last seal.
+    fn let_go(&mut self, slot: u32) {
+        let found = &mut self.slots[slot as usize];
+        if found.dirty || !found.state.is_empty() {
+            return;
+        }
+        self.emptied -= 1;
+        let hash = xxh3_64(&found.key);
+        if let Ok(entry) = self.table.find_entry(hash, |&other| other == slot) {
+            entry.remove();
+        }
+        found.key = Box::default();
+        found.state = S::default();
+        self.free.push(slot);
+    }
+
     pub(super) fn snapshot(&self, piece_bytes: usize, out: &mut dyn FnMut(&[u8])) {
         let mut piece = Encoder::new();
         for slot in self.live() {
             let found = &self.slots[slot as usize];
-            if found.state.is_empty() {
-                continue;
-            }
-            write_key(found, &mut piece);
+            write_key(found, true, &mut piece);
             found.state.encode(&mut piece);
             if piece.len() >= piece_bytes {
                 piece.bool(false);
@@ -283,10 +309,10 @@ pub(super) fn read_key(
 }
 
 /// Writes a key, and whether it has state.
-fn write_key<S: KeyState>(slot: &Slot<S>, out: &mut Encoder) {
+fn write_key<S>(slot: &Slot<S>, present: bool, out: &mut Encoder) {
     out.bool(true);
     out.bytes(&slot.key);
-    out.bool(!slot.state.is_empty());
+    out.bool(present);
 }
 
 /// A key for people, from its bytes.
@@ -298,4 +324,77 @@ pub(super) fn key_text(key: &[u8]) -> String {
 pub(super) fn values_text(key: &[Value]) -> String {
     let values = key.iter().cloned().map(|v| Expr::Literal(v).to_string());
     values.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How often something of the key has come.
+    #[derive(Debug, Default)]
+    struct Count(u64);
+
+    impl KeyState for Count {
+        fn is_empty(&self) -> bool {
+            self.0 == 0
+        }
+
+        fn encode(&self, out: &mut Encoder) {
+            out.u64(self.0);
+        }
+    }
+
+    fn sealed(state: &mut Keyed<Count>) -> Vec<u8> {
+        let mut out = Encoder::new();
+        state.seal(&mut out);
+        out.into_bytes()
+    }
+
+    #[test]
+    fn a_key_without_state_keeps_its_place_for_an_epoch_and_takes_none_from_others() {
+        let mut state = Keyed::new(1);
+        let pass = |state: &mut Keyed<Count>| {
+            let slot = state.slot(b"a").expect("there is room");
+            state.change(slot).0 += 1;
+            state.change(slot).0 = 0;
+            state.emptied();
+            slot
+        };
+        let slot = pass(&mut state);
+        for _ in 0..3 {
+            assert_eq!(sealed(&mut state), [0]);
+            assert_eq!((state.len(), state.live().count()), (0, 0));
+            assert_eq!(state.find(b"a"), None);
+            assert_eq!(pass(&mut state), slot);
+        }
+        assert_eq!(sealed(&mut state), [0]);
+        // Another is as welcome as if the first had never been; then that one is new, and there is no room.
+        let other = state.slot(b"b").expect("there is room");
+        state.change(other).0 += 1;
+        assert_eq!(state.slot(b"a"), None);
+        sealed(&mut state);
+        assert_eq!(state.free, [slot]);
+        assert_eq!(state.table.len(), 1);
+    }
+
+    #[test]
+    fn state_that_was_written_and_is_empty_is_written_as_a_deletion_once() {
+        let (mut state, mut copy) = (Keyed::<Count>::new(9), Keyed::<Count>::new(9));
+        let mut take_over = |bytes: &[u8]| {
+            let mut from = Decoder::new(bytes);
+            let read = copy.restore(&mut from, |from| Ok(Count(from.u64()?)));
+            assert_eq!(read, Ok(()));
+            copy.len()
+        };
+        let slot = state.slot(b"a").expect("there is room");
+        state.change(slot).0 = 7;
+        assert_eq!(take_over(&sealed(&mut state)), 1);
+        state.change(slot).0 = 0;
+        state.emptied();
+        assert_eq!(take_over(&sealed(&mut state)), 0);
+        let slot = state.slot(b"a").expect("there is room");
+        state.change(slot).0 = 8;
+        assert_eq!(take_over(&sealed(&mut state)), 1);
+        assert_eq!(state.len(), 1);
+    }
 }

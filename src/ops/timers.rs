@@ -16,23 +16,13 @@ use crate::types::{EventTime, Progress, Timeline};
 pub(super) type Slots = SmallVec<[u32; 4]>;
 
 /// The timers of an operator: per timeline, by the watermark at which they are due.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Timers {
     /// Of the shared timeline, in the order of time.
     queue: VecDeque<(EventTime, Slots)>,
     due: BTreeMap<(Timeline, EventTime), Slots>,
     /// The earliest on the shared timeline, which nearly every row asks for.
-    first_shared: EventTime,
-}
-
-impl Default for Timers {
-    fn default() -> Self {
-        Self {
-            queue: VecDeque::new(),
-            due: BTreeMap::new(),
-            first_shared: EventTime::MAX,
-        }
-    }
+    first_shared: Option<EventTime>,
 }
 
 impl Timers {
@@ -41,7 +31,7 @@ impl Timers {
         if line != Timeline::SHARED {
             return self.due.entry((line, at)).or_default().push(slot);
         }
-        self.first_shared = self.first_shared.min(at);
+        self.first_shared = Some(self.first_shared.map_or(at, |first| first.min(at)));
         match self.queue.back_mut() {
             Some((last, slots)) if *last == at => slots.push(slot),
             Some((last, _)) if *last > at => self.due.entry((line, at)).or_default().push(slot),
@@ -54,38 +44,40 @@ impl Timers {
     }
 
     /// The earliest time that `to` has reached, and who is listed for it.
+    #[inline]
     pub(super) fn take(&mut self, to: Progress) -> Option<(EventTime, Slots)> {
-        if to.line != Timeline::SHARED {
-            let at = self.next(to.line).filter(|at| *at <= to.watermark)?;
-            return self.due.remove(&(to.line, at)).map(|slots| (at, slots));
-        }
-        if to.watermark < self.first_shared {
-            return None;
-        }
-        let at = self.next(Timeline::SHARED)?;
-        if at > to.watermark {
-            return None;
+        let at = self.next(to.line).filter(|at| *at <= to.watermark)?;
+        Some((at, self.take_at(to.line, at)))
+    }
+
+    fn take_at(&mut self, line: Timeline, at: EventTime) -> Slots {
+        if line != Timeline::SHARED {
+            return self.due.remove(&(line, at)).unwrap_or_default();
         }
         let mut slots = match self.queue.front() {
             Some((first, _)) if *first == at => self.queue.pop_front().map(|(_, slots)| slots),
             _ => None,
         }
         .unwrap_or_default();
-        if let Some(others) = self.due.remove(&(Timeline::SHARED, at)) {
-            slots.extend_from_slice(&others);
+        let mut first = self.queue.front().map(|(at, _)| *at);
+        if !self.due.is_empty() {
+            if let Some(others) = self.due.remove(&(line, at)) {
+                slots.extend_from_slice(&others);
+            }
+            // The shared line is the least of all.
+            if let Some(((Timeline::SHARED, at), _)) = self.due.first_key_value() {
+                first = Some(first.map_or(*at, |first| first.min(*at)));
+            }
         }
-        self.first_shared = self.next(Timeline::SHARED).unwrap_or(EventTime::MAX);
-        Some((at, slots))
+        self.first_shared = first;
+        slots
     }
 
     /// The earliest time on a line.
+    #[inline]
     pub(super) fn next(&self, line: Timeline) -> Option<EventTime> {
         if line == Timeline::SHARED {
-            let queued = self.queue.front().map(|(at, _)| *at);
-            // The shared line is the least of all.
-            let other = self.due.first_key_value();
-            let other = other.and_then(|((first, at), _)| (*first == line).then_some(*at));
-            return queued.into_iter().chain(other).min();
+            return self.first_shared;
         }
         let all = (line, EventTime::MIN)..=(line, EventTime::MAX);
         self.due.range(all).next().map(|((_, at), _)| *at)
@@ -104,6 +96,8 @@ pub(super) struct Deadlines {
     /// Of the shared timeline. There are several because a key may be due soon or late: each is an order of its own.
     queues: [Queue; 3],
     due: BTreeSet<(Timeline, EventTime, u32)>,
+    /// The earliest on the shared timeline, which nearly every row asks for.
+    first_shared: Option<EventTime>,
 }
 
 /// Deadlines in their order.
@@ -191,10 +185,13 @@ impl Queue {
 impl Deadlines {
     /// Has `slot` looked at when the watermark of `line` reaches `at`.
     pub(super) fn set(&mut self, line: Timeline, at: EventTime, slot: u32) {
-        let queued = line == Timeline::SHARED && self.queues.iter_mut().any(|q| q.push(at, slot));
-        if !queued {
-            self.due.insert((line, at, slot));
+        if line == Timeline::SHARED {
+            self.first_shared = Some(self.first_shared.map_or(at, |first| first.min(at)));
+            if self.queues.iter_mut().any(|queue| queue.push(at, slot)) {
+                return;
+            }
         }
+        self.due.insert((line, at, slot));
     }
 
     /// Takes that back.
@@ -203,35 +200,52 @@ impl Deadlines {
         if !found {
             self.due.remove(&(line, at, slot));
         }
+        if line == Timeline::SHARED && Some(at) == self.first_shared {
+            self.find_first();
+        }
     }
 
     /// The earliest time that `to` has reached, and who is listed for it.
+    #[inline]
     pub(super) fn take(&mut self, to: Progress) -> Option<(EventTime, Slots)> {
         let at = self.next(to.line).filter(|at| *at <= to.watermark)?;
+        Some((at, self.take_at(to.line, at)))
+    }
+
+    fn take_at(&mut self, line: Timeline, at: EventTime) -> Slots {
         let mut slots = Slots::new();
-        if to.line == Timeline::SHARED {
+        if line == Timeline::SHARED {
             for queue in &mut self.queues {
                 queue.take(at, &mut slots);
             }
         }
         if !self.due.is_empty() {
-            let all = (to.line, at, 0)..=(to.line, at, u32::MAX);
+            let all = (line, at, 0)..=(line, at, u32::MAX);
             let of_tree = slots.len();
             slots.extend(self.due.range(all).map(|(_, _, slot)| *slot));
             for slot in &slots[of_tree..] {
-                self.due.remove(&(to.line, at, *slot));
+                self.due.remove(&(line, at, *slot));
             }
         }
-        Some((at, slots))
+        if line == Timeline::SHARED {
+            self.find_first();
+        }
+        slots
+    }
+
+    fn find_first(&mut self) {
+        let queued = self.queues.iter().filter_map(Queue::next).min();
+        let other = self.due.first();
+        // The shared line is the least of all.
+        let other = other.and_then(|(line, at, _)| (*line == Timeline::SHARED).then_some(*at));
+        self.first_shared = queued.into_iter().chain(other).min();
     }
 
     /// The earliest time on a line.
+    #[inline]
     pub(super) fn next(&self, line: Timeline) -> Option<EventTime> {
         if line == Timeline::SHARED {
-            let queued = self.queues.iter().filter_map(Queue::next).min();
-            let other = self.due.first();
-            let other = other.and_then(|(first, at, _)| (*first == line).then_some(*at));
-            return queued.into_iter().chain(other).min();
+            return self.first_shared;
         }
         let all = (line, EventTime::MIN, 0)..=(line, EventTime::MAX, u32::MAX);
         self.due.range(all).next().map(|(_, at, _)| *at)

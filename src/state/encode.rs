@@ -47,13 +47,29 @@ impl Encoder {
     }
 
     /// One byte.
+    #[inline]
     pub fn u8(&mut self, value: u8) {
         self.bytes.push(value);
     }
 
     /// A varint, 1 to 10 bytes.
-    pub fn u64(&mut self, mut value: u64) {
-        // As postcard has it; most numbers are small.
+    #[inline]
+    pub fn u64(&mut self, value: u64) {
+        // As postcard has it; most numbers are small, and most others are times.
+        if value < 0x80 {
+            self.bytes.push(value as u8);
+        } else {
+            self.wide_u64(value);
+        }
+    }
+
+    fn wide_u64(&mut self, mut value: u64) {
+        if value < 1 << 56 {
+            let (bytes, length) = spread(value);
+            let end = self.bytes.len() + length;
+            self.bytes.extend_from_slice(&bytes);
+            return self.bytes.truncate(end);
+        }
         while value >= 0x80 {
             self.bytes.push(value as u8 | 0x80);
             value >>= 7;
@@ -62,6 +78,7 @@ impl Encoder {
     }
 
     /// A zigzag varint, 1 to 10 bytes.
+    #[inline]
     pub fn i64(&mut self, value: i64) {
         self.u64((value << 1 ^ value >> 63) as u64);
     }
@@ -75,6 +92,7 @@ impl Encoder {
     }
 
     /// 8 bytes, little-endian.
+    #[inline]
     pub fn f64(&mut self, value: f64) {
         self.bytes.extend_from_slice(&value.to_le_bytes());
     }
@@ -85,11 +103,13 @@ impl Encoder {
     }
 
     /// One byte, 0 or 1.
+    #[inline]
     pub fn bool(&mut self, value: bool) {
         self.bytes.push(u8::from(value));
     }
 
     /// A length as [`u64`](Self::u64), and the bytes.
+    #[inline]
     pub fn bytes(&mut self, value: &[u8]) {
         self.u64(value.len() as u64);
         self.bytes.extend_from_slice(value);
@@ -101,16 +121,19 @@ impl Encoder {
     }
 
     /// A point in time: microseconds as [`i64`](Self::i64).
+    #[inline]
     pub fn time(&mut self, value: EventTime) {
         self.i64(value.as_micros());
     }
 
     /// A span: microseconds as [`i64`](Self::i64).
+    #[inline]
     pub fn span(&mut self, value: Timespan) {
         self.i64(value.as_micros());
     }
 
     /// A timeline: its number as [`u64`](Self::u64).
+    #[inline]
     pub fn timeline(&mut self, value: Timeline) {
         self.u64(u64::from(value.0));
     }
@@ -121,13 +144,28 @@ impl Encoder {
     }
 
     /// 16 bytes, little-endian.
+    #[inline]
     pub fn lineage(&mut self, value: Lineage) {
         self.bytes.extend_from_slice(&value.0.to_le_bytes());
     }
 
     /// A value of any type: its tag and its content. Nesting beyond [`MAX_DEPTH`](super::MAX_DEPTH) is written but
     /// cannot be read.
+    #[inline]
     pub fn value(&mut self, value: &Value) {
+        match value {
+            // What most are.
+            Value::Double(v) => {
+                let mut bytes = [DOUBLE; 9];
+                bytes[1..].copy_from_slice(&v.to_le_bytes());
+                self.bytes.extend_from_slice(&bytes);
+            }
+            Value::Timestamp(v) => self.tagged(TIMESTAMP, *v),
+            _ => self.any_value(value),
+        }
+    }
+
+    fn any_value(&mut self, value: &Value) {
         match value {
             Value::Null => self.u8(NULL),
             Value::Bool(false) => self.u8(FALSE),
@@ -182,6 +220,7 @@ impl Encoder {
         }
     }
 
+    #[inline]
     fn tagged(&mut self, tag: u8, value: i64) {
         self.u8(tag);
         self.i64(value);
@@ -224,6 +263,19 @@ impl Encoder {
     pub fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }
+}
+
+/// A number below 2⁵⁶ as a varint, and how many of the bytes it has: seven bits go to each byte, and all but the last are
+/// marked.
+#[inline]
+const fn spread(value: u64) -> ([u8; 8], usize) {
+    let length = (70 - (value | 1).leading_zeros() as usize) / 7;
+    // Halves, quarters, and then eighths move apart.
+    let halves = ((value & 0x00ff_ffff_f000_0000) << 4) | (value & 0x0fff_ffff);
+    let quarters = ((halves & 0x0fff_c000_0fff_c000) << 2) | (halves & 0x0000_3fff_0000_3fff);
+    let eighths = ((quarters & 0x3f80_3f80_3f80_3f80) << 1) | (quarters & 0x007f_007f_007f_007f);
+    let marks = 0x0080_8080_8080_8080 & ((1 << (8 * (length - 1))) - 1);
+    ((eighths | marks).to_le_bytes(), length)
 }
 
 #[cfg(test)]

@@ -189,6 +189,19 @@ impl Value {
         matches!(self, Self::Null)
     }
 
+    /// Becomes a copy of `other` where both are numbers or times of one kind, as from one row to the next, which takes
+    /// next to nothing; whether they are.
+    #[inline]
+    pub fn set_plain(&mut self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Double(place), Self::Double(value)) => *place = *value,
+            (Self::Int(place), Self::Int(value))
+            | (Self::Timestamp(place), Self::Timestamp(value)) => *place = *value,
+            _ => return false,
+        }
+        true
+    }
+
     /// A STRING.
     pub fn str(text: impl Into<CompactString>) -> Self {
         Self::Str(text.into())

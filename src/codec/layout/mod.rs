@@ -148,7 +148,10 @@ impl Read {
     #[inline]
     fn quick(&self, message: &[u8], at: usize, row: &mut Row) -> Option<usize> {
         match self {
-            Self::Not => skip(message, at),
+            Self::Not => match ShortNumber::read(message, at) {
+                Some(number) => Some(at + number.length as usize),
+                None => skip(message, at),
+            },
             Self::Double(slot) => {
                 let number = ShortNumber::read(message, at)?;
                 match &mut row[*slot] {

@@ -34,8 +34,8 @@ pub(super) struct Literal {
     /// The first eight of them, and which bits of a word they are.
     first: u64,
     mask: u64,
-    /// Of eight and more all that stand in full words behind the first eight, and the last eight.
-    more: Box<[u64]>,
+    /// Of more than eight all full words, and the last eight.
+    words: Box<[u64]>,
     last: u64,
 }
 
@@ -48,12 +48,12 @@ impl Literal {
             mask[at] = 0xff;
         }
         let (words, _) = bytes.as_chunks();
-        let more = words.iter().skip(1).map(|word| u64::from_le_bytes(*word));
+        let words = words.iter().map(|word| u64::from_le_bytes(*word));
         Self {
             bytes: bytes.into(),
             first: u64::from_le_bytes(first),
             mask: u64::from_le_bytes(mask),
-            more: more.collect(),
+            words: words.collect(),
             last: bytes
                 .last_chunk()
                 .map_or(0, |last| u64::from_le_bytes(*last)),
@@ -68,24 +68,31 @@ impl Literal {
     #[inline]
     pub(super) fn behind(&self, message: &[u8], at: usize) -> Option<usize> {
         let end = at + self.bytes.len();
-        let found = message.get(at..end)?;
-        let Some(word) = word_or_rest(message, at) else {
-            return (*found == *self.bytes).then_some(end);
+        let Some(word) = word_at(message, at) else {
+            return (message.get(at..end)? == &*self.bytes).then_some(end);
         };
         if (word ^ self.first) & self.mask != 0 {
             return None;
         }
-        if let Some(last) = found.last_chunk() {
-            let (words, _) = found.as_chunks();
-            let mut differ = u64::from_le_bytes(*last) ^ self.last;
-            for (word, expected) in words.iter().skip(1).zip(&self.more) {
-                differ |= u64::from_le_bytes(*word) ^ expected;
-            }
-            if differ != 0 {
-                return None;
-            }
+        // A word is there, and so all of them if they are not more.
+        if self.bytes.len() <= 8 || self.all_are(message.get(at..end)?) {
+            return Some(end);
         }
-        Some(end)
+        None
+    }
+
+    /// Whether `found`, as many bytes and more than eight, are these.
+    #[inline]
+    fn all_are(&self, found: &[u8]) -> bool {
+        let Some(last) = found.last_chunk() else {
+            return false;
+        };
+        let (words, _) = found.as_chunks();
+        let mut differ = u64::from_le_bytes(*last) ^ self.last;
+        for (word, expected) in words.iter().zip(&self.words) {
+            differ |= u64::from_le_bytes(*word) ^ expected;
+        }
+        differ == 0
     }
 }
 

@@ -318,21 +318,39 @@ impl Graph {
         progress: Progress,
         exit: &mut dyn Exit,
     ) {
-        if let Some(mut index) = self.nodes[at].index.take() {
-            let mut asked = std::mem::take(&mut self.asked);
-            index.candidates(row, &mut asked);
-            self.nodes[at].index = Some(index);
-            for consumer in &asked {
-                let (consumer, input) = self.nodes[at].consumers[*consumer as usize];
-                self.push(consumer, input, row, lineage, progress, exit);
-            }
-            self.asked = asked;
-            return;
+        let node = &self.nodes[at];
+        if node.index.is_some() {
+            return self.forward_by_index(at, row, lineage, progress, exit);
+        }
+        if let [(consumer, input)] = node.consumers[..] {
+            return self.push(consumer, input, row, lineage, progress, exit);
         }
         for index in 0..self.nodes[at].consumers.len() {
             let (consumer, input) = self.nodes[at].consumers[index];
             self.push(consumer, input, row, lineage, progress, exit);
         }
+    }
+
+    /// The same where many of those are filters.
+    fn forward_by_index(
+        &mut self,
+        at: usize,
+        row: &[Value],
+        lineage: Lineage,
+        progress: Progress,
+        exit: &mut dyn Exit,
+    ) {
+        let Some(mut index) = self.nodes[at].index.take() else {
+            return;
+        };
+        let mut asked = std::mem::take(&mut self.asked);
+        index.candidates(row, &mut asked);
+        self.nodes[at].index = Some(index);
+        for consumer in &asked {
+            let (consumer, input) = self.nodes[at].consumers[*consumer as usize];
+            self.push(consumer, input, row, lineage, progress, exit);
+        }
+        self.asked = asked;
     }
 
     /// Tells a node that the watermark of an input's line has moved.
@@ -415,11 +433,16 @@ impl Graph {
         let _ = self.operate(at, at_time(behind.from), exit, |operator, emit| {
             operator.advance(at_time(to), emit);
         });
-        self.lead(at, behind, exit);
+        if !self.nodes[at].followers.is_empty() {
+            self.lead(at, behind, exit);
+        }
     }
 
     /// Tells the followers of a node that the watermark of a line has moved behind it.
     pub(super) fn lead(&mut self, at: usize, behind: Step, exit: &mut dyn Exit) {
+        if let [(follower, input)] = self.nodes[at].followers[..] {
+            return self.advance(follower, input, behind, exit);
+        }
         for index in 0..self.nodes[at].followers.len() {
             let (follower, input) = self.nodes[at].followers[index];
             self.advance(follower, input, behind, exit);

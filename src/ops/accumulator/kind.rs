@@ -154,6 +154,29 @@ impl Kind {
         }
     }
 
+    /// Takes a row if it is of the most usual kind for one of the most usual aggregates; whether it was.
+    #[inline]
+    pub(super) fn take_usual(&mut self, aggregate: &Aggregate, arguments: &[Value]) -> bool {
+        match (self, arguments) {
+            (Self::Count(count), [] | [Value::Double(_) | Value::Int(_)]) => *count += 1,
+            (Self::Doubles { sum, count }, [Value::Double(value)]) => {
+                *sum += value;
+                *count += 1;
+            }
+            (Self::Best(Value::Double(best)), [Value::Double(value)]) => {
+                let Some(order) = value.partial_cmp(best) else {
+                    return false;
+                };
+                let greatest = aggregate.function == AggregateFunction::Max;
+                if order.is_gt() == greatest && order.is_ne() {
+                    *best = *value;
+                }
+            }
+            _ => return false,
+        }
+        true
+    }
+
     pub(super) fn update(
         &mut self,
         aggregate: &Aggregate,

@@ -63,7 +63,14 @@ impl Accumulator {
     ///
     /// `arrival`, from 1, grows from row to row of a key. `FIRST_VALUE` and `LAST_VALUE` are by it when accumulators are
     /// merged; where they never are, any number will do. One above all that are held ([`arrival`](Self::arrival)) is enough.
+    #[inline]
     pub fn update(&mut self, aggregate: &Aggregate, arguments: &[Value], arrival: u32) {
+        if !self.0.take_usual(aggregate, arguments) {
+            self.take(aggregate, arguments, arrival);
+        }
+    }
+
+    fn take(&mut self, aggregate: &Aggregate, arguments: &[Value], arrival: u32) {
         if takes(aggregate, arguments)
             && let Err(failure) = self.0.update(aggregate, arguments, arrival)
         {

@@ -7,24 +7,19 @@
 //!
 //! Where no condition reads what was matched before, two partial matches that wait at the same place have the same
 //! future: the one that is not preferred is dropped, so their number does not grow with the rows.
-//!
-//! Bounds, per key: at [`MAX_PARTIAL_MATCHES`] the newest match that has begun is given up, and at [`MAX_PATTERN_ROWS`] or
-//! [`MAX_PATTERN_BYTES`] the oldest, which holds the rows; what it has accepted so far is its match. All are counted as
-//! `pattern_limit`.
 
 use std::sync::Arc;
 
 use smallvec::{SmallVec, smallvec};
 
 use super::super::{Accumulator, Discard, Emit};
-use super::partition::{Begun, Ending, Partial, Partition, Totals};
+use super::condition::{direct, firsts, reads_one_row};
+use super::partition::{Begun, Ending, Partial, Partition, Spare, Totals};
 use super::path::{Path, Step};
 use super::program::{Program, Rounds, Wait, Waits, follow};
 use super::read::{Found, Place, key_text, time_text, update};
-use crate::plan::{
-    Condition, End, Instruction, MAX_PARTIAL_MATCHES, MAX_PATTERN_BYTES, MAX_PATTERN_ROWS, Match,
-    Skip, Slot, Total,
-};
+use crate::expr::Expr;
+use crate::plan::{Condition, End, Instruction, Match, Skip, Total};
 use crate::types::{EventTime, Fingerprint, Row};
 
 /// Finds the matches of one pattern.
@@ -47,10 +42,18 @@ pub(super) struct Matcher {
     /// one meets it, if that is known.
     alone: Vec<bool>,
     verdicts: Vec<Option<bool>>,
+    /// By variable: its condition over the kept columns of the row that is looked at, where it reads no other row.
+    direct: Vec<Option<Expr>>,
+    /// The variables that a match may begin with and their conditions over the kept columns, where a row that meets none
+    /// of them changes nothing if nothing has begun before it.
+    firsts: Option<Box<[(usize, Expr)]>>,
+    /// The number of a row and the first of those that it meets, if that is known.
+    begins: Option<(u64, usize)>,
     /// Why a condition could not be computed for the row that is looked at.
     failure: Option<String>,
     pub(super) slots: Row,
     pub(super) output: Row,
+    pub(super) spare: Spare,
 }
 
 /// How a partial match goes on behind a row.
@@ -71,9 +74,19 @@ impl Matcher {
         let alone: Vec<bool> = (0..plan.variables.len())
             .map(|variable| reads_one_row(&plan, variable))
             .collect();
+        let direct: Vec<Option<Expr>> = plan
+            .variables
+            .iter()
+            .enumerate()
+            .map(|(variable, of)| direct(of.condition.as_ref()?, variable))
+            .collect();
+        let first_of_any = first(false);
         Self {
-            first: first(false),
+            begins: None,
+            firsts: firsts(&plan, &first_of_any, &direct),
+            first: first_of_any,
             first_of_all: first(true),
+            direct,
             independent: alone.iter().all(|alone| *alone),
             program: Program::new(plan.program.clone()),
             verdicts: vec![None; alone.len()],
@@ -85,6 +98,38 @@ impl Matcher {
             failure: None,
             slots: Row::new(),
             output: Row::new(),
+            spare: Spare::default(),
+        }
+    }
+
+    /// Takes and forgets the rows of a partition that wait up to `at`, until one may begin a match: nothing of what it
+    /// takes to look at a row is needed while none has.
+    pub(super) fn pass_over(&mut self, partition: &mut Partition, at: EventTime) {
+        self.begins = None;
+        let Some(firsts) = &self.firsts else { return };
+        if !partition.rows.is_empty() || !partition.begun.is_empty() {
+            return;
+        }
+        let mut passed = 0;
+        'rows: for row in &partition.waiting {
+            if row.time > at {
+                break;
+            }
+            for (variable, condition) in firsts {
+                match condition.test(&row.values, &super::CONTEXT) {
+                    Ok(false) => {}
+                    Ok(true) => {
+                        self.begins = Some((partition.next + passed as u64, *variable));
+                        break 'rows;
+                    }
+                    // That is for whoever can tell of it.
+                    Err(_) => break 'rows,
+                }
+            }
+            passed += 1;
+        }
+        if passed > 0 {
+            partition.pass_over(passed, &mut self.spare);
         }
     }
 
@@ -104,7 +149,7 @@ impl Matcher {
         if ahead == 0 {
             self.expire(partition, now, key, emit);
         }
-        partition.forget_rows(self.plan.lookback);
+        partition.forget_rows(self.plan.lookback, &mut self.spare);
     }
 
     /// The time at which what has begun first runs out.
@@ -120,12 +165,19 @@ impl Matcher {
         };
         self.expire(partition, time, key, emit);
         self.verdicts.fill(None);
+        if let Some((_, variable)) = self.begins.filter(|(begins, _)| *begins == number) {
+            self.verdicts[variable] = Some(true);
+        }
         partition.next += 1;
         let mut all = std::mem::take(&mut partition.begun);
-        for begun in &mut all {
-            self.step(begun, partition, number);
+        if !all.is_empty() {
+            for begun in &mut all {
+                self.step(begun, partition, number);
+            }
+            if !all.iter().all(Begun::is_alive) {
+                all.retain(Begun::is_alive);
+            }
         }
-        all.retain(Begun::is_alive);
         let (waits, accepts) = if self.anchored && !partition.started {
             &self.first_of_all
         } else {
@@ -167,7 +219,7 @@ impl Matcher {
             self.decide(partition, key, emit);
             self.bound(partition, key, emit);
         }
-        partition.forget_rows(self.plan.lookback);
+        partition.forget_rows(self.plan.lookback, &mut self.spare);
     }
 
     /// Ends what has begun too long before `now`.
@@ -183,6 +235,9 @@ impl Matcher {
         };
         // They stand in the order of time.
         let ended = |begun: &Begun| begun.time.plus(within) <= now;
+        if !partition.begun.front().is_some_and(ended) {
+            return;
+        }
         let ended = partition.begun.partition_point(ended);
         if ended == 0 {
             return;
@@ -234,6 +289,31 @@ impl Matcher {
 
     /// Has what has begun look at a row.
     fn step(&mut self, begun: &mut Begun, partition: &Partition, number: u64) {
+        if let [partial] = &mut begun.partial[..]
+            && let [wait] = &*partial.waits.clone()
+            && let Instruction::Row { variable, shown } = self.program.at(wait)
+        {
+            // It goes on in one way or not at all.
+            let totals = self.test(variable, partial, begun.row, partition, number);
+            let Some(totals) = totals else {
+                return begun.partial.clear();
+            };
+            let (waits, accepts) = self.program.behind(wait);
+            partial.path.push(Step {
+                variable: variable as u8,
+                shown,
+            });
+            partial.totals = totals;
+            let waits_on = !waits.is_empty();
+            partial.waits = waits;
+            if accepts {
+                begun.accepted = Some(partial.path.clone());
+            }
+            if !waits_on {
+                begun.partial.clear();
+            }
+            return;
+        }
         for partial in std::mem::take(&mut begun.partial) {
             if self.go_on(begun, partial, partition, number) {
                 break;
@@ -354,6 +434,15 @@ impl Matcher {
             return None;
         }
         let row = partition.row(number)?;
+        if self.plan.totals.is_empty()
+            && let Some(condition) = &self.direct[variable]
+        {
+            let met = self.verdicts[variable] == Some(true) || {
+                let tested = condition.test(&row.values, &super::CONTEXT);
+                self.note(variable, tested.map_err(|e| e.to_string()))
+            };
+            return met.then(Totals::default);
+        }
         let mut totals = partial.totals.clone();
         // Whether a row is given has no part in conditions.
         partial.path.push(Step {
@@ -385,7 +474,12 @@ impl Matcher {
             met.map_err(|e| e.to_string())
         });
         partial.path.pop();
-        let met = match tested {
+        self.note(variable, tested).then_some(totals)
+    }
+
+    /// Remembers what a test has shown; whether the row meets the condition.
+    fn note(&mut self, variable: usize, tested: Result<bool, String>) -> bool {
+        match tested {
             Ok(met) => {
                 if self.alone[variable] {
                     self.verdicts[variable] = Some(met);
@@ -398,11 +492,13 @@ impl Matcher {
                     .get_or_insert_with(|| format!("{failure}, in the condition of {name}"));
                 false
             }
-        };
-        met.then_some(totals)
+        }
     }
 
     fn no_totals(&self) -> Totals {
+        if self.plan.totals.is_empty() {
+            return Totals::default();
+        }
         let new = |total: &Total| Accumulator::new(&total.aggregate);
         self.plan.totals.iter().map(new).collect()
     }
@@ -429,7 +525,7 @@ impl Matcher {
     }
 
     /// Gives out the matches that are decided.
-    fn decide(&mut self, partition: &mut Partition, key: &[u8], emit: &mut dyn Emit) {
+    pub(super) fn decide(&mut self, partition: &mut Partition, key: &[u8], emit: &mut dyn Emit) {
         if !self.ordered {
             let decided = |begun: &Begun| begun.partial.is_empty();
             if !partition.begun.iter().any(decided) {
@@ -444,11 +540,11 @@ impl Matcher {
             }
             return;
         }
-        while let Some(begun) = partition.begun.pop_front() {
-            if !begun.partial.is_empty() {
-                partition.begun.push_front(begun);
+        let decided = |begun: &Begun| begun.partial.is_empty();
+        while partition.begun.front().is_some_and(decided) {
+            let Some(begun) = partition.begun.pop_front() else {
                 break;
-            }
+            };
             let next = self.give(partition, begun, key, emit);
             while partition
                 .begun
@@ -535,68 +631,4 @@ impl Matcher {
         });
         row + 1
     }
-
-    /// Gives up what goes beyond the bounds.
-    fn bound(&mut self, partition: &mut Partition, key: &[u8], emit: &mut dyn Emit) {
-        while partition.partial_matches() > MAX_PARTIAL_MATCHES {
-            let newest = partition.begun.iter().rposition(|b| !b.partial.is_empty());
-            let Some(newest) = newest else { break };
-            self.give_up(partition, newest, key, emit);
-        }
-        while !partition.begun.is_empty()
-            && (partition.rows.len() > MAX_PATTERN_ROWS + self.plan.lookback + self.plan.lookahead
-                || self.bytes(partition) > MAX_PATTERN_BYTES)
-        {
-            self.give_up(partition, 0, key, emit);
-        }
-    }
-
-    /// Bytes of memory of a partition, about.
-    fn bytes(&self, partition: &Partition) -> usize {
-        let partial = |partial: &Partial| {
-            let length = partial.path.len();
-            let totals = self.plan.totals.iter().map(|total| {
-                // What keeps its values has at most one for each row.
-                Accumulator::bytes_bound(&total.aggregate).min(32 + 64 * length)
-            });
-            let waits = partial.waits.len() * (size_of::<Wait>() + 4 * self.plan.loops);
-            size_of::<Partial>() + partial.path.heap_bytes() + waits + totals.sum::<usize>()
-        };
-        let begun = |begun: &Begun| {
-            let accepted = begun.accepted.as_ref().map_or(0, Path::heap_bytes);
-            size_of::<Begun>() + accepted + begun.partial.iter().map(partial).sum::<usize>()
-        };
-        partition.row_bytes + partition.begun.iter().map(begun).sum::<usize>()
-    }
-
-    fn give_up(&mut self, partition: &mut Partition, at: usize, key: &[u8], emit: &mut dyn Emit) {
-        emit.discard(Discard {
-            reason: "pattern_limit",
-            detail: format!(
-                "key {} has {} partial matches over {} rows in {} bytes, of at most {MAX_PARTIAL_MATCHES}, \
-                 {MAX_PATTERN_ROWS} and {MAX_PATTERN_BYTES}; the one that began at {} is given up. Bound it by WITHIN or \
-                 {{n,m}}, or let the conditions exclude each other",
-                key_text(key),
-                partition.partial_matches(),
-                partition.rows.len(),
-                self.bytes(partition),
-                partition.begun[at].time
-            ),
-        });
-        partition.begun[at].partial.clear();
-        partition.begun.retain(Begun::is_alive);
-        self.decide(partition, key, emit);
-        partition.forget_rows(self.plan.lookback);
-    }
-}
-
-/// Whether the condition of a variable reads only the row that is looked at and rows around it, not which were matched
-/// before.
-fn reads_one_row(plan: &Match, variable: usize) -> bool {
-    let condition = plan.variables[variable].condition.as_ref();
-    let mut slots = condition.iter().flat_map(|condition| &condition.slots);
-    slots.all(|slot| match slot {
-        Slot::Value { at, .. } => at.from == End::Last && at.skip == 0 && at.of.contains(variable),
-        _ => false,
-    })
 }

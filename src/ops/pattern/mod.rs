@@ -5,11 +5,16 @@
 //! or before the watermark comes too late and is discarded as `late`, since the rows behind it have been taken.
 //!
 //! Bound: [`MAX_PATTERN_ROWS`] rows and [`MAX_PATTERN_BYTES`] of a key wait; a row beyond that is discarded as
-//! `pattern_limit`. The bounds on what has begun are those of the `matcher`.
+//! `pattern_limit`. Those on what has begun are in `bound`.
 //!
 //! What is kept of a key is in `partition`; how the rows of a partial match are matched in `path`; how its program goes
-//! on in `program`; what is given of a match in `read`.
+//! on in `program`; what conditions read in `condition`; what is given of a match in `read`.
+//!
+//! Most rows change nothing: where nothing has begun, and a row meets the condition of no variable that a match may
+//! begin with, it is passed over as soon as the watermark has passed it, without what it takes to look at a row.
 
+mod bound;
+mod condition;
 mod matcher;
 mod partition;
 mod path;
@@ -19,7 +24,7 @@ mod read;
 use std::collections::VecDeque;
 
 use super::keyed::{KeyState, Keyed};
-use super::timers::Deadlines;
+use super::timers::{Deadlines, Slots, Timers};
 use super::{Discard, Emit, Operator};
 use crate::expr::Context;
 use crate::plan::{self, LateRows, MAX_PATTERN_BYTES, MAX_PATTERN_ROWS};
@@ -40,27 +45,40 @@ const CONTEXT: Context = Context {
 pub struct Match {
     matcher: Matcher,
     state: Keyed<Partition>,
-    due: Deadlines,
+    /// Keys by the times of their rows that wait.
+    arrivals: Timers,
+    /// Keys by the time at which their oldest match runs out.
+    ends: Deadlines,
     key_bytes: Vec<u8>,
     room: Room,
 }
 
-/// Room for the rows and the matches of a key that has none.
+/// Room for the rows and the matches of keys that have none.
 #[derive(Debug, Default)]
 struct Room {
-    rows: VecDeque<HeldRow>,
-    begun: VecDeque<Begun>,
+    rows: Vec<VecDeque<HeldRow>>,
+    begun: Vec<VecDeque<Begun>>,
 }
 
-/// Places of a room that is left to the next key: one that has held much is not kept.
-const ROOM: usize = 16;
+/// How many keys leave their room to others, and of how many places at most: one that has held much is not kept.
+const ROOMS: usize = 64;
+const PLACES: usize = 16;
 
-/// Leaves the room of what a key no longer has to the next.
-fn leave<T>(held: &mut VecDeque<T>, room: &mut VecDeque<T>) {
-    if held.is_empty() {
+/// Gives a key room that another has left, if it has none.
+fn find<T>(held: &mut VecDeque<T>, rooms: &mut Vec<VecDeque<T>>) {
+    if held.capacity() == 0
+        && let Some(room) = rooms.pop()
+    {
+        *held = room;
+    }
+}
+
+/// Leaves the room of what a key no longer has to others.
+fn leave<T>(held: &mut VecDeque<T>, rooms: &mut Vec<VecDeque<T>>) {
+    if held.is_empty() && held.capacity() > 0 {
         let left = std::mem::take(held);
-        if left.capacity() <= ROOM {
-            *room = left;
+        if left.capacity() <= PLACES && rooms.len() < ROOMS {
+            rooms.push(left);
         }
     }
 }
@@ -71,48 +89,71 @@ impl Match {
         Self {
             matcher: Matcher::new(plan.clone(), fingerprint),
             state: Keyed::new(max_keys),
-            due: Deadlines::default(),
+            arrivals: Timers::default(),
+            ends: Deadlines::default(),
             key_bytes: Vec::new(),
             room: Room::default(),
         }
     }
 
-    /// Lists a key for the time of its first row that waits, or at which its oldest match runs out of time.
+    /// Lists a key for the time at which its oldest match runs out.
     fn arm(&mut self, slot: u32) {
         let partition = self.state.get(slot);
         let (line, armed) = (partition.line, partition.armed);
-        let row = partition.waiting.first().map(|row| row.time);
         let end = self.matcher.deadline(partition);
-        let due = row.into_iter().chain(end).min();
-        if due == armed {
+        if end == armed {
             return;
         }
         if let Some(before) = armed {
-            self.due.unset(line, before, slot);
+            self.ends.unset(line, before, slot);
         }
-        if let Some(at) = due {
-            self.due.set(line, at, slot);
+        if let Some(at) = end {
+            self.ends.set(line, at, slot);
         }
-        self.state.annotate(slot).armed = due;
+        self.state.annotate(slot).armed = end;
     }
 
-    /// Takes the rows of a key up to a time.
+    /// The keys of which rows have waited until `at`, or of which a match runs out then, in the order of their bytes.
+    fn due(&mut self, line: Timeline, at: EventTime) -> Slots {
+        let to = Progress {
+            line,
+            watermark: at,
+        };
+        let of_rows = self.arrivals.take(to).map(|(_, slots)| slots);
+        let of_ends = self.ends.take(to).map(|(_, slots)| slots);
+        let mut slots = match (of_rows, of_ends) {
+            (Some(mut slots), Some(ends)) => {
+                slots.extend(ends);
+                slots
+            }
+            (slots, ends) => slots.or(ends).unwrap_or_default(),
+        };
+        if slots.len() > 1 {
+            self.state.sort(&mut slots);
+            slots.dedup();
+        }
+        slots
+    }
+
+    /// Takes the rows of a key up to a time for which it is listed.
     fn catch_up(&mut self, slot: u32, at: EventTime, emit: &mut dyn Emit) {
-        if self.state.get(slot).armed != Some(at) {
+        let (key, partition) = self.state.change_of(slot);
+        if partition.armed == Some(at) {
+            partition.armed = None;
+        }
+        self.matcher.pass_over(partition, at);
+        if partition.rows.is_empty() && partition.waiting.first().is_none_or(|row| row.time > at) {
+            if partition.is_empty() {
+                self.state.emptied();
+            }
             return;
         }
-        let (key, partition) = self.state.change_of(slot);
-        // Most keys need room for rows and matches only while a row is looked at, and so share it.
+        // Most keys need room for rows and matches only now and then.
         let Room { rows, begun } = &mut self.room;
-        if partition.rows.is_empty() {
-            std::mem::swap(&mut partition.rows, rows);
-        }
-        if partition.begun.is_empty() {
-            std::mem::swap(&mut partition.begun, begun);
-        }
+        find(&mut partition.rows, rows);
+        find(&mut partition.begun, begun);
         partition.take(at);
         self.matcher.catch_up(partition, at, key, emit);
-        partition.armed = None;
         leave(&mut partition.rows, rows);
         leave(&mut partition.begun, begun);
         if partition.is_empty() {
@@ -186,24 +227,26 @@ impl Operator for Match {
                 detail,
             });
         }
-        let values: Box<[Value]> = plan.kept.iter().map(|at| row[*at].clone()).collect();
+        let row = self.matcher.spare.fill(row, &plan.kept, time, lineage);
         let partition = self.state.change(slot);
         partition.line = at.line;
-        partition.wait(HeldRow::new(time, lineage, values), &plan.order);
-        self.arm(slot);
+        partition.wait(row, &plan.order);
+        self.arrivals.set(at.line, time, slot);
     }
 
     fn advance(&mut self, to: Progress, emit: &mut dyn Emit) {
-        while let Some((at, mut slots)) = self.due.take(to) {
-            self.state.sort(&mut slots);
-            for slot in slots {
-                self.catch_up(slot, at, emit);
+        while let Some(at) = self.next_timer(to.line).filter(|at| *at <= to.watermark) {
+            for slot in &self.due(to.line, at) {
+                self.catch_up(*slot, at, emit);
             }
         }
     }
 
     fn next_timer(&self, line: Timeline) -> Option<EventTime> {
-        self.due.next(line)
+        match (self.arrivals.next(line), self.ends.next(line)) {
+            (Some(row), Some(end)) => Some(row.min(end)),
+            (row, end) => row.or(end),
+        }
     }
 
     fn seal(&mut self, out: &mut Encoder) -> bool {
@@ -221,14 +264,23 @@ impl Operator for Match {
     }
 
     fn resume(&mut self, _watermark: &dyn Fn(Timeline) -> EventTime) {
-        self.due.clear();
+        self.arrivals.clear();
+        self.ends.clear();
         let mut slots: Vec<u32> = self.state.live().collect();
         slots.sort_unstable();
+        let mut arrivals = Vec::new();
         for slot in slots {
             let partition = self.state.annotate(slot);
             partition.armed = None;
             self.matcher.restore_totals(partition);
+            let (line, rows) = (partition.line, partition.waiting.iter());
+            arrivals.extend(rows.map(|row| (row.time, line, slot)));
             self.arm(slot);
+        }
+        // As they would have come.
+        arrivals.sort_unstable();
+        for (time, line, slot) in arrivals {
+            self.arrivals.set(line, time, slot);
         }
     }
 

@@ -40,7 +40,7 @@ pub(super) struct Partition {
     pub(super) matches: u64,
     /// Whether the first row has been looked at, where that matters.
     pub(super) started: bool,
-    /// The time for which the key is listed.
+    /// The time for which the key is listed as that at which its oldest match runs out.
     pub(super) armed: Option<EventTime>,
     /// Bytes of memory of the rows that wait, about.
     pub(super) waiting_bytes: usize,
@@ -70,6 +70,45 @@ pub(super) struct HeldRow {
     bytes: u32,
     /// Whether it is written as one that waits.
     written: bool,
+}
+
+/// The values of rows that are no longer needed: room for those of the next, which then allocate nothing.
+#[derive(Debug, Default)]
+pub(super) struct Spare(Vec<Box<[Value]>>);
+
+/// How many rows leave their room to others; and one with more bytes than that is not kept.
+const SPARE_ROWS: usize = 64;
+const SPARE_BYTES: usize = 4_096;
+
+impl Spare {
+    /// A row with the values of some columns; all rows have equally many.
+    pub(super) fn fill(
+        &mut self,
+        row: &[Value],
+        columns: &[usize],
+        time: EventTime,
+        lineage: Lineage,
+    ) -> HeldRow {
+        let Some(mut values) = self.0.pop() else {
+            let values = columns.iter().map(|at| row[*at].clone()).collect();
+            return HeldRow::new(time, lineage, values);
+        };
+        let mut apart = 0;
+        for (place, at) in values.iter_mut().zip(columns) {
+            let value = &row[*at];
+            if !place.set_plain(value) {
+                *place = value.clone();
+                apart += heap_bytes(value);
+            }
+        }
+        HeldRow::with(time, lineage, values, apart)
+    }
+
+    fn leave(&mut self, row: HeldRow) {
+        if self.0.len() < SPARE_ROWS && row.bytes() <= SPARE_BYTES {
+            self.0.push(row.values);
+        }
+    }
 }
 
 /// All partial matches that begin with one row.
@@ -131,6 +170,10 @@ impl Default for Partition {
 impl Partition {
     /// Adds a row to those that wait, behind those that are equal in order.
     pub(super) fn wait(&mut self, row: HeldRow, order: &[OrderKey]) {
+        if self.waiting.last().is_none_or(|last| last.time < row.time) {
+            self.waiting_bytes += row.bytes();
+            return self.waiting.push(row);
+        }
         let place = self.waiting.partition_point(|other| {
             let times = other.time.cmp(&row.time);
             times.then_with(|| ordered(order, &other.values, &row.values)) != Ordering::Greater
@@ -141,13 +184,37 @@ impl Partition {
 
     /// Takes the rows that wait up to a time.
     pub(super) fn take(&mut self, up_to: EventTime) {
-        let due = self.waiting.partition_point(|row| row.time <= up_to);
-        for row in self.waiting.drain(..due) {
+        let mut taken = |row: HeldRow| {
             self.waiting_bytes -= row.bytes();
             self.row_bytes += row.bytes();
             self.rows.push_back(row);
+        };
+        if let [row] = &self.waiting[..] {
+            if row.time <= up_to {
+                self.waiting.pop().into_iter().for_each(&mut taken);
+            }
+        } else {
+            let due = self.waiting.partition_point(|row| row.time <= up_to);
+            self.waiting.drain(..due).for_each(&mut taken);
         }
         self.taken = self.taken.max(up_to);
+    }
+
+    /// Takes the first `count` rows that wait and forgets them at once; none may be kept.
+    pub(super) fn pass_over(&mut self, count: usize, spare: &mut Spare) {
+        debug_assert!(self.rows.is_empty(), "rows are numbered without a gap");
+        let mut passed = |row: HeldRow| {
+            self.waiting_bytes -= row.bytes();
+            self.taken = self.taken.max(row.time);
+            spare.leave(row);
+        };
+        if count == 1 && self.waiting.len() == 1 {
+            self.waiting.pop().into_iter().for_each(&mut passed);
+        } else {
+            self.waiting.drain(..count).for_each(&mut passed);
+        }
+        self.next += count as u64;
+        self.base = self.next;
     }
 
     /// The number behind the last row.
@@ -167,14 +234,18 @@ impl Partition {
     }
 
     /// Forgets the rows that nothing will read any more.
-    pub(super) fn forget_rows(&mut self, lookback: usize) {
+    pub(super) fn forget_rows(&mut self, lookback: usize, spare: &mut Spare) {
         let first = self.begun.front().map_or(self.next, |begun| begun.row);
         let keep = first.saturating_sub(lookback as u64).max(self.base);
         if keep == self.base {
             return;
         }
-        let gone = self.rows.drain(..(keep - self.base) as usize);
-        self.row_bytes -= gone.map(|row| row.bytes()).sum::<usize>();
+        for _ in self.base..keep {
+            if let Some(row) = self.rows.pop_front() {
+                self.row_bytes -= row.bytes();
+                spare.leave(row);
+            }
+        }
         self.base = keep;
     }
 
@@ -278,6 +349,15 @@ impl KeyState for Partition {
         self.write(Written::default(), out);
     }
 
+    /// Only what is not so in any that is empty.
+    fn renew(&mut self) {
+        self.begun.clear();
+        self.taken = EventTime::MIN;
+        (self.base, self.next) = (0, 0);
+        self.armed = None;
+        self.written = Written::default();
+    }
+
     fn encode_changes(&mut self, out: &mut Encoder) {
         self.write(self.written, out);
         self.note_written();
@@ -286,7 +366,13 @@ impl KeyState for Partition {
 
 impl HeldRow {
     pub(super) fn new(time: EventTime, lineage: Lineage, values: Box<[Value]>) -> Self {
-        let bytes = size_of::<Self>() + values.iter().map(bytes).sum::<usize>();
+        let apart = values.iter().map(heap_bytes).sum();
+        Self::with(time, lineage, values, apart)
+    }
+
+    /// Of values that have so many bytes of memory beside themselves.
+    fn with(time: EventTime, lineage: Lineage, values: Box<[Value]>, apart: usize) -> Self {
+        let bytes = size_of::<Self>() + size_of_val(&*values) + apart;
         Self {
             time,
             lineage,
@@ -320,17 +406,24 @@ impl HeldRow {
     }
 }
 
-/// Bytes of memory of a value, about.
-fn bytes(value: &Value) -> usize {
-    let all = |values: &[Value]| values.iter().map(bytes).sum();
-    size_of::<Value>()
-        + match value {
-            Value::Str(text) if text.is_heap_allocated() => text.capacity(),
-            Value::Bytes(bytes) => bytes.len(),
-            Value::Array(values) | Value::Row(values) => all(values),
-            Value::Map(entries) => entries.iter().map(|(k, v)| bytes(k) + bytes(v)).sum(),
-            _ => 0,
-        }
+/// Bytes of memory that a value has beside itself, about.
+#[inline]
+fn heap_bytes(value: &Value) -> usize {
+    match value {
+        Value::Str(text) if text.is_heap_allocated() => text.capacity(),
+        Value::Bytes(bytes) => bytes.len(),
+        Value::Array(_) | Value::Row(_) | Value::Map(_) => bytes_of_parts(value),
+        _ => 0,
+    }
+}
+
+fn bytes_of_parts(value: &Value) -> usize {
+    let bytes = |part: &Value| size_of::<Value>() + heap_bytes(part);
+    match value {
+        Value::Array(values) | Value::Row(values) => values.iter().map(bytes).sum(),
+        Value::Map(entries) => entries.iter().map(|(k, v)| bytes(k) + bytes(v)).sum(),
+        _ => 0,
+    }
 }
 
 /// The order of two rows of one time.
