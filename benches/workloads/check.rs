@@ -46,7 +46,7 @@ fn events(workload: &Workload) -> usize {
 }
 
 fn rows_of_engine(workload: &Workload, query: &Query) -> String {
-    let mut engine = Committed::new(&plan(workload.input, query));
+    let mut engine = Committed::new(workload.input, &plan(workload.input, query));
     engine.rows = Some(String::new());
     let mut generator = workload.input.generator();
     run(

@@ -6,11 +6,11 @@ pub(crate) const FIRST_MILLIS: u64 = 1_767_225_600_000;
 /// Messages of a batch: few enough to stay in the caches, as messages from a socket would.
 pub(crate) const BATCH_MESSAGES: usize = 1_000;
 
-/// Messages one behind the other, each for one source of the pipeline.
+/// Messages one behind the other, each for one table.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     bytes: Vec<u8>,
-    /// The source of each message, and where it ends.
+    /// The table of each message, by its number, and where it ends.
     ends: Vec<(u16, u32)>,
 }
 
@@ -24,19 +24,19 @@ impl Batch {
         self.ends.len()
     }
 
-    /// Adds the message that `write` writes.
-    pub(crate) fn push(&mut self, source: u16, write: impl FnOnce(&mut Vec<u8>)) {
+    /// Adds the message that `write` writes, for a table.
+    pub(crate) fn push(&mut self, table: u16, write: impl FnOnce(&mut Vec<u8>)) {
         write(&mut self.bytes);
-        self.ends.push((source, self.bytes.len() as u32));
+        self.ends.push((table, self.bytes.len() as u32));
     }
 
-    /// The messages, each with its source.
+    /// The messages, each with the number of its table.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, &[u8])> {
         let mut begin = 0;
-        self.ends.iter().map(move |(source, end)| {
+        self.ends.iter().map(move |(table, end)| {
             let message = &self.bytes[begin..*end as usize];
             begin = *end as usize;
-            (usize::from(*source), message)
+            (usize::from(*table), message)
         })
     }
 }

@@ -16,7 +16,9 @@
 mod check;
 mod floor;
 mod input;
+mod nexmark;
 mod queries;
+mod riotbench;
 mod sensors;
 mod workload;
 
@@ -24,7 +26,6 @@ use std::time::Duration;
 
 use floor::{FLOORS, floor};
 use input::Batch;
-use queries::WORKLOADS;
 use sensors::Sensors;
 use workload::{Committed, Discarded, Input, Taker, Workload, plan, run};
 
@@ -70,7 +71,8 @@ fn number(text: &str) -> usize {
 }
 
 fn all() -> impl Iterator<Item = &'static Workload> {
-    WORKLOADS.iter()
+    let kinds = [queries::WORKLOADS, riotbench::WORKLOADS, nexmark::WORKLOADS];
+    kinds.into_iter().flatten()
 }
 
 fn workload(name: &str) -> &'static Workload {
@@ -152,7 +154,7 @@ fn once(name: &str, warm: usize, events: usize, devices: Option<usize>) {
         run(&mut *generator, events, &mut floor, &mut measured);
         return;
     }
-    let mut engine = Committed::new(&plan(input, &workload(name).query));
+    let mut engine = Committed::new(input, &plan(input, &workload(name).query));
     run(&mut *generator, warm, &mut engine, &mut |take| take());
     engine.commit();
     let before = engine.given;
@@ -235,7 +237,10 @@ fn times(workload: &Workload) -> (f64, f64) {
     let plan = plan(workload.input, &workload.query);
     let (mut engines, mut floors) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        engines.push(per_event(workload, &mut Committed::new(&plan)));
+        engines.push(per_event(
+            workload,
+            &mut Committed::new(workload.input, &plan),
+        ));
         let mut floor = Discarded::new(floor(workload.floor));
         floors.push(per_event(workload, &mut floor));
     }

@@ -263,6 +263,7 @@ pub(crate) fn pipeline(query: &Query) -> String {
                 "CREATE TABLE out ({columns}) {OUT}INSERT INTO out {query};"
             );
         }
+        Query::Script(script) => sql += script,
         Query::Thresholds => {
             let _ = write!(
                 sql,

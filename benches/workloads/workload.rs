@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use headwater::codec::Message;
 use headwater::engine::{Clock, Engine, EngineOptions, LEAST_FOLD_BYTES, SealedEpoch, StateChange};
-use headwater::plan::{Plan, SourceId};
+use headwater::plan::{Plan, SourceId, TableId};
 use headwater::sql::{Catalog, compile};
 use headwater::types::EventTime;
 
 use super::floor::Floor;
 use super::input::{BATCH_MESSAGES, Batch, FIRST_MILLIS, Generator};
+use super::nexmark::{self, Tables};
 use super::queries;
+use super::riotbench::{self, City};
 use super::sensors::Sensors;
 
 /// Messages between two commits: a second of a busy gateway.
@@ -52,6 +54,8 @@ pub(crate) enum Check {
 #[derive(Clone, Copy)]
 pub(crate) enum Input {
     Sensors(Sensors),
+    City(City),
+    Nexmark(Tables),
 }
 
 /// What is asked.
@@ -64,18 +68,25 @@ pub(crate) enum Query {
     Rules,
     /// A thousand rules, each with its own threshold.
     Thresholds,
+    /// Tables to write to, and queries.
+    Script(&'static str),
 }
 
 impl Input {
+    /// How many devices report; 0 where that is not what there are more or less of.
     pub(crate) fn devices(self) -> usize {
         match self {
             Self::Sensors(sensors) => sensors.devices,
+            Self::City(city) => city.sensors,
+            Self::Nexmark(_) => 0,
         }
     }
 
     pub(crate) fn with_devices(self, devices: usize) -> Self {
         match self {
             Self::Sensors(sensors) => Self::Sensors(Sensors { devices, ..sensors }),
+            Self::City(_) => Self::City(City { sensors: devices }),
+            Self::Nexmark(_) => self,
         }
     }
 
@@ -85,20 +96,35 @@ impl Input {
             Self::Sensors(sensors) => {
                 sensors.devices * seconds as usize * 1_000 / sensors.period_millis as usize
             }
+            Self::City(city) => city.events(seconds),
+            Self::Nexmark(tables) => tables.events(seconds),
+        }
+    }
+
+    /// The tables, by the numbers that messages carry.
+    fn tables(self) -> &'static [&'static str] {
+        match self {
+            Self::Sensors(_) => &["sensors"],
+            Self::City(_) => &["city"],
+            Self::Nexmark(_) => nexmark::TABLES,
         }
     }
 
     pub(crate) fn generator(self) -> Box<dyn Generator> {
         match self {
             Self::Sensors(sensors) => Box::new(sensors.generator()),
+            Self::City(city) => Box::new(city.generator()),
+            Self::Nexmark(tables) => Box::new(tables.generator()),
         }
     }
 }
 
 /// The plan of a query over an input.
 pub(crate) fn plan(input: Input, query: &Query) -> Arc<Plan> {
-    let sql = match input {
-        Input::Sensors(_) => queries::pipeline(query),
+    let sql = match (input, query) {
+        (Input::City(_), Query::Script(script)) => riotbench::pipeline(script),
+        (Input::Nexmark(tables), Query::Script(script)) => nexmark::pipeline(tables, script),
+        _ => queries::pipeline(query),
     };
     match compile(&[("workload.sql".to_owned(), sql)], &Catalog::default()) {
         Ok((plan, _)) => plan.into(),
@@ -145,6 +171,8 @@ pub(crate) fn run(
 /// An engine whose commits go nowhere.
 pub(crate) struct Committed {
     pub(crate) engine: Engine,
+    /// The source of each table, if it is read.
+    sources: Vec<Option<SourceId>>,
     pub(crate) given: Given,
     /// Messages since the last commit.
     open: usize,
@@ -154,15 +182,25 @@ pub(crate) struct Committed {
 }
 
 impl Committed {
-    pub(crate) fn new(plan: &Arc<Plan>) -> Self {
+    pub(crate) fn new(input: Input, plan: &Arc<Plan>) -> Self {
         let options = EngineOptions {
             max_keys: 1_000_000,
             max_payload_bytes: 1 << 20,
             least_fold_bytes: LEAST_FOLD_BYTES,
             connections: Vec::new(),
         };
+        let mut engine = Engine::new(plan.clone(), &options);
+        if !plan.tables.is_empty() {
+            let loaded = engine.load_table(TableId(0), riotbench::known().as_bytes());
+            loaded.expect("the table of sensors can be read");
+        }
+        let source = |table: &&str| {
+            let found = plan.sources.iter().position(|source| source.name == *table);
+            found.map(SourceId)
+        };
         Self {
-            engine: Engine::new(plan.clone(), &options),
+            engine,
+            sources: input.tables().iter().map(source).collect(),
             given: Given::default(),
             open: 0,
             clock: Clock {
@@ -214,7 +252,7 @@ impl Committed {
 
 impl Taker for Committed {
     fn take(&mut self, batch: &Batch) {
-        for (source, payload) in batch.iter() {
+        for (table, payload) in batch.iter() {
             let message = Message {
                 topic: "plant/pumps/readings",
                 payload,
@@ -222,8 +260,8 @@ impl Taker for Committed {
                 retain: false,
                 received: self.clock.wall,
             };
-            self.engine
-                .deliver_to(SourceId(source), &message, self.clock);
+            let source = self.sources[table].expect("only tables that are read are fed");
+            self.engine.deliver_to(source, &message, self.clock);
         }
         self.open += batch.len();
         if self.open >= EPOCH_MESSAGES {
