@@ -1,30 +1,34 @@
 //! Workloads over the engine, from the bytes of messages to the lines of derived rows, with the commits' share of the
-//! engine's work but without a disk.
+//! engine's work but without a disk. The rows are compared with those of hand-written loops before anything is timed.
 //!
-//! `cargo bench --bench workloads` prints CPU time per event, each workload beside its hand-written floor. `-- time NAME`
-//! gives the two numbers of one. `-- once NAME EVENTS [DEVICES]` runs one once, for tools that count: what counts happens
-//! within `measured`. `-- list` names all. `benches/run` does everything at once.
+//! `cargo bench --bench workloads` prints CPU time per event, each workload beside its floor, `-- NAME` of one alone.
+//! `benches/run` does everything at once, and asks for what it needs:
+//!
+//! | arguments | give |
+//! |---|---|
+//! | `list` | all workloads, a line of JSON each |
+//! | `check NAME` | nothing, but fail where rows are not what they should be |
+//! | `time NAME` | CPU nanoseconds per event, of the engine and of the floor |
+//! | `once NAME WARM EVENTS [DEVICES]` | what `EVENTS` messages gave after `WARM` others, for tools that count: what counts is within `measured` |
+//! | `generate NAME EVENTS [DEVICES]` | nothing: what a run takes besides |
 #![allow(clippy::print_stdout)]
 
+mod check;
 mod floor;
-mod generator;
+mod input;
+mod nexmark;
 mod queries;
+mod riotbench;
+mod sensors;
+mod workload;
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use headwater::codec::Message;
-use headwater::engine::{Clock, Engine, EngineOptions, LEAST_FOLD_BYTES, StateChange};
-use headwater::plan::{Plan, SourceId};
-use headwater::sql::{Catalog, compile};
-use headwater::types::EventTime;
+use floor::{FLOORS, floor};
+use input::Batch;
+use sensors::Sensors;
+use workload::{Committed, Discarded, Input, Taker, Workload, plan, run};
 
-use floor::{FLOORS, Floor};
-use generator::{FIRST_MILLIS, Messages};
-use queries::{WORKLOADS, Workload};
-
-/// Messages between two commits: a second of a busy gateway.
-const EPOCH_MESSAGES: usize = 10_000;
 /// Rounds of which the median is given.
 const ROUNDS: usize = 7;
 
@@ -37,127 +41,153 @@ fn main() {
         .filter(|argument| *argument != "--bench")
         .collect();
     match arguments[..] {
-        [] => table(WORKLOADS.iter().collect()),
-        ["list"] => {
-            for workload in WORKLOADS {
-                println!("{}", workload.name);
-            }
-            for (floor, _) in FLOORS {
-                println!("floor-{floor}");
-            }
+        [] => table(&mut all()),
+        ["list"] => list(),
+        ["check", name] => {
+            check::check(workload(name));
         }
-        ["once", name, events] => once(name, number(events), None),
-        ["once", name, events, devices] => once(name, number(events), Some(number(devices))),
         ["time", name] => {
             let (engine, floor) = times(workload(name));
             println!("{engine:.1} {floor:.1}");
         }
-        [name] => table(WORKLOADS.iter().filter(|w| w.name == name).collect()),
-        _ => panic!("arguments: [NAME] | list | time NAME | once NAME EVENTS [DEVICES]"),
+        ["once", name, warm, events] => once(name, number(warm), number(events), None),
+        ["once", name, warm, events, devices] => {
+            once(name, number(warm), number(events), Some(number(devices)));
+        }
+        ["generate", name, events] => generate(name, number(events), None),
+        ["generate", name, events, devices] => {
+            generate(name, number(events), Some(number(devices)));
+        }
+        [name] => table(&mut std::iter::once(workload(name))),
+        _ => panic!(
+            "arguments: [NAME] | list | check NAME | time NAME | once NAME WARM EVENTS [DEVICES] \
+             | generate NAME EVENTS [DEVICES]"
+        ),
     }
 }
 
 fn number(text: &str) -> usize {
-    text.parse().expect("EVENTS and DEVICES are numbers")
+    text.parse().expect("WARM, EVENTS and DEVICES are numbers")
 }
 
-fn plan(workload: &Workload) -> Arc<Plan> {
-    let files = [("workload.sql".to_owned(), workload.sql())];
-    match compile(&files, &Catalog::default()) {
-        Ok((plan, _)) => plan.into(),
-        Err(problems) => panic!("{}: {problems:?}", workload.name),
-    }
-}
-
-fn engine(plan: &Arc<Plan>) -> Engine {
-    let options = EngineOptions {
-        max_keys: 1_000_000,
-        max_payload_bytes: 1 << 20,
-        least_fold_bytes: LEAST_FOLD_BYTES,
-        connections: Vec::new(),
-    };
-    Engine::new(plan.clone(), &options)
-}
-
-/// What a run gave.
-#[derive(Clone, Copy, Debug, Default)]
-struct Given {
-    rows: u64,
-    dead: u64,
-    state_bytes: u64,
-}
-
-/// Has the engine take all messages, with a commit every so often.
-#[inline(never)]
-fn measured(engine: &mut Engine, messages: &Messages) -> Given {
-    let clock = Clock {
-        wall: EventTime::from_millis(FIRST_MILLIS as i64 + 366 * 86_400_000),
-        steady_micros: 0,
-    };
-    let mut given = Given::default();
-    for (number, payload) in messages.iter().enumerate() {
-        let message = Message {
-            topic: "plant/pumps/readings",
-            payload,
-            qos: 1,
-            retain: false,
-            received: clock.wall,
-        };
-        engine.deliver_to(SourceId(0), &message, clock);
-        if (number + 1) % EPOCH_MESSAGES == 0 {
-            let sealed = engine.seal(clock);
-            given.rows += sealed.local.len() as u64;
-            given.dead += sealed.dead.len() as u64;
-            given.state_bytes += state_bytes(&sealed.state);
-            engine.committed();
-        }
-    }
-    let sealed = engine.seal(clock);
-    given.rows += sealed.local.len() as u64;
-    given.dead += sealed.dead.len() as u64;
-    given
-}
-
-fn state_bytes(change: &StateChange) -> u64 {
-    let bytes = match change {
-        StateChange::Unchanged => 0,
-        StateChange::Delta(delta) => delta.len(),
-        StateChange::Snapshot(pieces) => pieces.iter().map(Vec::len).sum(),
-    };
-    bytes as u64
+fn all() -> impl Iterator<Item = &'static Workload> {
+    let kinds = [queries::WORKLOADS, riotbench::WORKLOADS, nexmark::WORKLOADS];
+    kinds.into_iter().flatten()
 }
 
 fn workload(name: &str) -> &'static Workload {
-    let found = WORKLOADS.iter().find(|workload| workload.name == name);
+    let found = all().find(|workload| workload.name == name);
     found.unwrap_or_else(|| panic!("no workload is named {name}"))
 }
 
-/// One run, for tools that count instructions or memory.
-fn once(name: &str, events: usize, devices: Option<usize>) {
-    if let Some((_, run)) = FLOORS
-        .iter()
-        .find(|(floor, _)| name.strip_prefix("floor-") == Some(floor))
-    {
-        let messages = Messages::new(events, 10_000);
-        println!("{}", measured_floor(*run, &messages));
-        return;
+/// What a floor is fed where it stands alone.
+const FLOOR_INPUT: Input = Input::Sensors(Sensors {
+    devices: 1_000,
+    period_millis: 10_000,
+    pause: 0,
+});
+
+fn list() {
+    for workload in all() {
+        let Workload {
+            name, what, input, ..
+        } = workload;
+        let counted = input.with_devices(workload.counted_devices);
+        println!(
+            "{}",
+            serde_json::json!({
+                "name": name,
+                "what": what,
+                "devices": input.devices(),
+                "warm": input.events(workload.warm_seconds),
+                "events": input.events(workload.seconds),
+                "counted_devices": workload.counted_devices,
+                "counted_warm": counted.events(workload.warm_seconds),
+                "counted_events": counted.events(workload.seconds),
+                "memory_devices": workload.memory_devices,
+                "memory_events": input.with_devices(workload.memory_devices).events(workload.warm_seconds),
+            })
+        );
     }
-    let workload = workload(name);
-    let messages = Messages::new(events, devices.unwrap_or(workload.devices));
-    let mut engine = engine(&plan(workload));
-    let Given {
-        rows,
-        dead,
-        state_bytes,
-    } = measured(&mut engine, &messages);
-    assert_eq!(dead, 0, "rows of {name} were discarded");
-    let keys = engine.keys();
-    println!(r#"{{"rows":{rows},"keys":{keys},"state_bytes":{state_bytes}}}"#);
+    for (name, _) in FLOORS {
+        let (warm, events) = (FLOOR_INPUT.events(60), FLOOR_INPUT.events(120));
+        println!(
+            "{}",
+            serde_json::json!({
+                "name": format!("floor-{name}"),
+                "counted_devices": FLOOR_INPUT.devices(),
+                "counted_warm": warm,
+                "counted_events": events,
+            })
+        );
+    }
 }
 
+/// The input of a workload, or of a floor.
+fn input(name: &str, devices: Option<usize>) -> Input {
+    let input = match name.strip_prefix("floor-") {
+        Some(_) => FLOOR_INPUT,
+        None => workload(name).input,
+    };
+    input.with_devices(devices.unwrap_or(input.devices()))
+}
+
+/// Writes messages that nobody takes.
+fn generate(name: &str, events: usize, devices: Option<usize>) {
+    struct Nobody;
+    impl Taker for Nobody {
+        fn take(&mut self, batch: &Batch) {
+            std::hint::black_box(batch);
+        }
+    }
+    let mut generator = input(name, devices).generator();
+    run(&mut *generator, events, &mut Nobody, &mut |take| take());
+}
+
+/// One run, for tools that count instructions or memory.
+fn once(name: &str, warm: usize, events: usize, devices: Option<usize>) {
+    let input = input(name, devices);
+    let mut generator = input.generator();
+    if let Some(name) = name.strip_prefix("floor-") {
+        let mut floor = Discarded::new(floor(name));
+        run(&mut *generator, warm, &mut floor, &mut |take| take());
+        run(&mut *generator, events, &mut floor, &mut measured);
+        return;
+    }
+    let mut engine = Committed::new(input, &plan(input, &workload(name).query));
+    run(&mut *generator, warm, &mut engine, &mut |take| take());
+    engine.commit();
+    let before = engine.given;
+    run(&mut *generator, events, &mut engine, &mut measured);
+    measured(&mut || engine.commit());
+    let given = engine.given;
+    println!(
+        "{}",
+        serde_json::json!({
+            "rows": given.rows - before.rows,
+            "row_bytes": given.row_bytes - before.row_bytes,
+            "state_bytes": given.state_bytes - before.state_bytes,
+            "keys": engine.engine.keys(),
+            "peak_bytes": peak_bytes(),
+        })
+    );
+}
+
+/// What tools count is in here, by this name.
 #[inline(never)]
-fn measured_floor(run: Floor, messages: &Messages) -> u64 {
-    run(messages)
+fn measured(take: &mut dyn FnMut()) {
+    take();
+}
+
+/// The most memory that this program ever had resident. What a parent reads of its children counts also what the parent
+/// itself had when it forked.
+fn peak_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes * 1_024)
 }
 
 /// The CPU time of this thread: on a shared machine the time on the wall says little.
@@ -166,23 +196,32 @@ fn cpu_time() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// Nanoseconds of CPU per event, as the difference between `small` and twice as many events.
-fn per_event(small: &Messages, large: &Messages, run: &mut dyn FnMut(&Messages)) -> f64 {
-    let mut time = |messages: &Messages| {
+/// Nanoseconds of CPU per event once it is warm: what a run takes beyond a shorter one.
+fn per_event(workload: &Workload, taker: &mut dyn Taker) -> f64 {
+    let input = workload.input;
+    let mut generator = input.generator();
+    run(
+        &mut *generator,
+        input.events(workload.warm_seconds),
+        taker,
+        &mut |take| take(),
+    );
+    let events = input.events(workload.seconds);
+    let mut time = Duration::ZERO;
+    run(&mut *generator, events, taker, &mut |take| {
         let before = cpu_time();
-        run(messages);
-        cpu_time().saturating_sub(before).as_nanos() as f64
-    };
-    let (first, second) = (time(small), time(large));
-    let events = large.iter().count() - small.iter().count();
-    (second - first) / events as f64
+        take();
+        time += cpu_time().saturating_sub(before);
+    });
+    time.as_nanos() as f64 / events as f64
 }
 
 /// All rounds with the floor beside the engine in each, and their medians.
-fn table(workloads: Vec<&Workload>) {
+fn table(workloads: &mut dyn Iterator<Item = &'static Workload>) {
     println!("CPU ns per event, medians of {ROUNDS} rounds\n");
     println!("| workload | engine | floor | ratio |\n|---|---:|---:|---:|");
     for workload in workloads {
+        check::check(workload);
         let (engine, floor) = times(workload);
         println!(
             "| {}: {} | {engine:.0} | {floor:.0} | {:.1} |",
@@ -195,21 +234,15 @@ fn table(workloads: Vec<&Workload>) {
 
 /// CPU nanoseconds per event of a workload and of its floor.
 fn times(workload: &Workload) -> (f64, f64) {
-    let events = workload.events;
-    let small = Messages::new(events, workload.devices);
-    let large = Messages::new(2 * events, workload.devices);
-    let plan = plan(workload);
-    let floor = FLOORS.iter().find(|(name, _)| *name == workload.floor);
-    let (_, floor) = floor.expect("each workload names a floor");
+    let plan = plan(workload.input, &workload.query);
     let (mut engines, mut floors) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        engines.push(per_event(&small, &large, &mut |messages| {
-            let given = measured(&mut engine(&plan), messages);
-            assert_eq!(given.dead, 0);
-        }));
-        floors.push(per_event(&small, &large, &mut |messages| {
-            std::hint::black_box(measured_floor(*floor, messages));
-        }));
+        engines.push(per_event(
+            workload,
+            &mut Committed::new(workload.input, &plan),
+        ));
+        let mut floor = Discarded::new(floor(workload.floor));
+        floors.push(per_event(workload, &mut floor));
     }
     (median(engines), median(floors))
 }
