@@ -17,9 +17,9 @@ use super::condition::{direct, firsts, reads_one_row};
 use super::partition::{Begun, Ending, Partial, Partition, Spare, Totals};
 use super::path::{Path, Step};
 use super::program::{Program, Rounds, Wait, Waits, follow};
-use super::read::{Found, Place, key_text, time_text, update};
+use super::read::{Found, key_text, time_text, update};
 use crate::expr::Expr;
-use crate::plan::{Condition, End, Instruction, Match, Skip, Total};
+use crate::plan::{End, Instruction, Match, Skip, Total};
 use crate::types::{EventTime, Fingerprint, Row};
 
 /// Finds the matches of one pattern.
@@ -37,20 +37,20 @@ pub(super) struct Matcher {
     ordered: bool,
     /// Whether the first row of a partition is another than the rest, and so to be remembered.
     anchored: bool,
-    program: Program,
+    pub(super) program: Program,
     /// By variable: whether its condition reads only the row that is looked at and rows around it, and then whether that
     /// one meets it, if that is known.
-    alone: Vec<bool>,
-    verdicts: Vec<Option<bool>>,
+    pub(super) alone: Vec<bool>,
+    pub(super) verdicts: Vec<Option<bool>>,
     /// By variable: its condition over the kept columns of the row that is looked at, where it reads no other row.
-    direct: Vec<Option<Expr>>,
+    pub(super) direct: Vec<Option<Expr>>,
     /// The variables that a match may begin with and their conditions over the kept columns, where a row that meets none
     /// of them changes nothing if nothing has begun before it.
     firsts: Option<Box<[(usize, Expr)]>>,
     /// The number of a row and the first of those that it meets, if that is known.
     begins: Option<(u64, usize)>,
     /// Why a condition could not be computed for the row that is looked at.
-    failure: Option<String>,
+    pub(super) failure: Option<String>,
     pub(super) slots: Row,
     pub(super) output: Row,
     pub(super) spare: Spare,
@@ -269,24 +269,6 @@ impl Matcher {
         }
     }
 
-    /// Whether a row can be the first of no match, as most rows; a `partial` match that waits for its first row would tell
-    /// the same, but at more length.
-    fn fails_at_once(&mut self, partial: &mut Partial, partition: &Partition, number: u64) -> bool {
-        if !self.plan.totals.is_empty() {
-            return false;
-        }
-        let waits = Arc::clone(&partial.waits);
-        waits.iter().all(|wait| match self.program.at(wait) {
-            Instruction::Row { variable, .. } => {
-                let conditional = self.plan.variables[variable].condition.is_some();
-                let tells = conditional && self.alone[variable];
-                let mut test = || self.test(variable, partial, number, partition, number);
-                tells && test().is_none()
-            }
-            _ => false,
-        })
-    }
-
     /// Has what has begun look at a row.
     fn step(&mut self, begun: &mut Begun, partition: &Partition, number: u64) {
         if let [partial] = &mut begun.partial[..]
@@ -419,80 +401,6 @@ impl Matcher {
             }
         }
         ways
-    }
-
-    /// The aggregates of a partial match with a row more, if the row meets the condition.
-    fn test(
-        &mut self,
-        variable: usize,
-        partial: &mut Partial,
-        first: u64,
-        partition: &Partition,
-        number: u64,
-    ) -> Option<Totals> {
-        if self.verdicts[variable] == Some(false) {
-            return None;
-        }
-        let row = partition.row(number)?;
-        if self.plan.totals.is_empty()
-            && let Some(condition) = &self.direct[variable]
-        {
-            let met = self.verdicts[variable] == Some(true) || {
-                let tested = condition.test(&row.values, &super::CONTEXT);
-                self.note(variable, tested.map_err(|e| e.to_string()))
-            };
-            return met.then(Totals::default);
-        }
-        let mut totals = partial.totals.clone();
-        // Whether a row is given has no part in conditions.
-        partial.path.push(Step {
-            variable: variable as u8,
-            shown: true,
-        });
-        let length = partial.path.len();
-        let (plan, values) = (&self.plan.totals, &row.values);
-        let updated = update(plan, &mut totals, variable, values, length);
-        let tested = updated.and_then(|()| {
-            if self.verdicts[variable] == Some(true) {
-                return Ok(true);
-            }
-            let condition = &self.plan.variables[variable].condition;
-            let Some(Condition { slots, expr }) = condition else {
-                return Ok(true);
-            };
-            let place = Place {
-                partition,
-                first,
-                last: number,
-                path: &partial.path,
-                seen: length,
-                totals: (&self.plan.totals, &totals, &[]),
-                ended: EventTime::MIN,
-            };
-            place.read_all(&self.plan, slots, &mut self.slots)?;
-            let met = expr.test(&self.slots, &super::CONTEXT);
-            met.map_err(|e| e.to_string())
-        });
-        partial.path.pop();
-        self.note(variable, tested).then_some(totals)
-    }
-
-    /// Remembers what a test has shown; whether the row meets the condition.
-    fn note(&mut self, variable: usize, tested: Result<bool, String>) -> bool {
-        match tested {
-            Ok(met) => {
-                if self.alone[variable] {
-                    self.verdicts[variable] = Some(met);
-                }
-                met
-            }
-            Err(failure) => {
-                let name = &self.plan.variables[variable].name;
-                self.failure
-                    .get_or_insert_with(|| format!("{failure}, in the condition of {name}"));
-                false
-            }
-        }
     }
 
     fn no_totals(&self) -> Totals {

@@ -113,6 +113,15 @@ impl Match {
         self.state.annotate(slot).armed = end;
     }
 
+    /// The earliest time for which a key is listed.
+    #[inline]
+    fn next_due(&self, line: Timeline) -> Option<EventTime> {
+        match (self.arrivals.next(line), self.ends.next(line)) {
+            (Some(row), Some(end)) => Some(row.min(end)),
+            (row, end) => row.or(end),
+        }
+    }
+
     /// The keys of which rows have waited until `at`, or of which a match runs out then, in the order of their bytes.
     fn due(&mut self, line: Timeline, at: EventTime) -> Slots {
         let to = Progress {
@@ -235,7 +244,7 @@ impl Operator for Match {
     }
 
     fn advance(&mut self, to: Progress, emit: &mut dyn Emit) {
-        while let Some(at) = self.next_timer(to.line).filter(|at| *at <= to.watermark) {
+        while let Some(at) = self.next_due(to.line).filter(|at| *at <= to.watermark) {
             for slot in &self.due(to.line, at) {
                 self.catch_up(*slot, at, emit);
             }
@@ -243,10 +252,7 @@ impl Operator for Match {
     }
 
     fn next_timer(&self, line: Timeline) -> Option<EventTime> {
-        match (self.arrivals.next(line), self.ends.next(line)) {
-            (Some(row), Some(end)) => Some(row.min(end)),
-            (row, end) => row.or(end),
-        }
+        self.next_due(line)
     }
 
     fn seal(&mut self, out: &mut Encoder) -> bool {

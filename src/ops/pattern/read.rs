@@ -47,9 +47,19 @@ impl Place<'_> {
         slots: &[Slot],
         values: &mut Row,
     ) -> Result<(), String> {
-        values.clear();
-        for slot in slots {
-            values.push(self.read(plan, slot)?);
+        values.resize(slots.len(), Value::Null);
+        for (slot, place) in slots.iter().zip(values) {
+            let Slot::Value { at, column } = slot else {
+                *place = self.read(plan, slot)?;
+                continue;
+            };
+            // As most are: it takes the place of what was read of a row before.
+            let number = self.number(*at);
+            match number.and_then(|number| self.partition.row(number)) {
+                Some(row) if place.set_plain(&row.values[*column]) => {}
+                Some(row) => *place = row.values[*column].clone(),
+                None => *place = Value::Null,
+            }
         }
         Ok(())
     }
@@ -209,6 +219,7 @@ impl Matcher {
 }
 
 /// Has the aggregates over a variable take its row, the `length`-th of the match.
+#[inline]
 pub(super) fn update(
     totals: &[Total],
     accumulators: &mut [Accumulator],
