@@ -5,7 +5,7 @@
 
 use std::hint::black_box;
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::Criterion;
 
 use headwater::codec::{Decoder, InputColumn, JsonEncoder, Message, Origin, TimestampFormat};
 use headwater::engine::{Clock, Engine, EngineOptions, LEAST_FOLD_BYTES};
@@ -175,9 +175,8 @@ fn deliver(criterion: &mut Criterion, name: &str, sql: &str) {
     });
 }
 
-criterion_group! {
-    name = all;
-    config = Criterion::default().without_plots();
-    targets = pieces
+fn main() {
+    let mut criterion = Criterion::default().without_plots().configure_from_args();
+    pieces(&mut criterion);
+    criterion.final_summary();
 }
-criterion_main!(all);
