@@ -195,11 +195,11 @@ impl Worker {
         loop {
             self.moves();
             match self.store.commit(commit) {
-                Ok(stats) => {
+                Ok(mut stats) => {
                     if stalled {
                         info!("the disk has room again; going on");
                     }
-                    self.after_commit(&stats);
+                    self.after_commit(&mut stats);
                     return Ok(stats);
                 }
                 Err(StoreError::DiskFull {
@@ -229,7 +229,8 @@ impl Worker {
         }
     }
 
-    fn after_commit(&mut self, stats: &CommitStats) {
+    /// What follows a commit; what that writes is counted with it.
+    fn after_commit(&mut self, stats: &mut CommitStats) {
         if stats.dead_letters_dropped > 0 {
             warn!(
                 dropped = stats.dead_letters_dropped,
@@ -243,10 +244,11 @@ impl Worker {
                 Err(error) => warn!(%error, "the disk reserve could not be restored"),
             }
         }
-        if self.store.fallback_is_due()
-            && let Err(error) = self.store.export_fallback()
-        {
-            warn!(%error, "the fallback copy could not be written");
+        if self.store.fallback_is_due() {
+            match self.store.export_fallback() {
+                Ok(fallback) => stats.written_bytes += fallback.map_or(0, |it| it.file_bytes),
+                Err(error) => warn!(%error, "the fallback copy could not be written"),
+            }
         }
     }
 

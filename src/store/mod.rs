@@ -217,7 +217,7 @@ pub struct Recovered {
 pub struct CommitStats {
     /// The length of the file.
     pub file_bytes: u64,
-    /// What was handed to the disk for this commit, pages and headers included.
+    /// What was handed to the disk for this commit, pages and headers included, and the fallback if it was due.
     pub written_bytes: u64,
     /// What the commit carried.
     pub payload_bytes: u64,

@@ -151,7 +151,7 @@ async fn window(
             &format!(
                 "sends {came} messages at once, although receive_maximum = {wanted}: at most {came} messages go into a commit"
             ),
-            &format!("in mosquitto.conf: max_inflight_messages {wanted}"),
+            &format!("raise the broker's own limit of unacknowledged messages for a client to {wanted}"),
         ),
         Ok(came) if came > wanted => findings.good(
             subject,

@@ -199,7 +199,7 @@ impl Driver {
                 window = learned,
                 flash_a_day = per_day.map(tracing::field::display),
                 "the broker sends no more than this many messages before it waits for a commit; for fewer commits, and so \
-                 less wear, write max_inflight_messages {} into mosquitto.conf",
+                 less wear, raise receive_maximum to {} here, and the broker's own limit of unacknowledged messages if it has one",
                 connection.receive_maximum.max(500)
             );
         }
@@ -212,7 +212,7 @@ impl Driver {
             if let Some(window) = line.pacer.learned() {
                 return format!(
                     "the broker of connection {} sends no more than {window} messages before it waits for a commit: \
-                     write max_inflight_messages {} into mosquitto.conf",
+                     raise receive_maximum to {} here, and the broker's own limit of unacknowledged messages if it has one",
                     connection.name,
                     connection.receive_maximum.max(500)
                 );
