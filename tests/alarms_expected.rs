@@ -292,6 +292,42 @@ fn a_clock_that_was_ahead_for_a_moment_does_not_put_silence_off() {
     }
 }
 
+/// Told to be silent by a clock that was years ahead, a device was not missed again for as long.
+#[test]
+fn what_was_told_by_a_clock_that_was_ahead_is_taken_back() {
+    let plan = plan();
+    let ahead = |seconds: u64| Clock {
+        wall: EventTime::from_millis(2_100_000_000_000 + seconds as i64 * 1_000),
+        steady_micros: seconds * 1_000_000,
+    };
+    for again in [true, false] {
+        let (mut disk, mut running) = off_since_noon(&plan);
+        running.started(ahead(2));
+        for seconds in 2..100 {
+            running.tick(ahead(seconds));
+        }
+        disk.commit(running.seal(ahead(100)));
+        assert_eq!(told(&mut disk).len(), 2);
+        if again {
+            running = disk.restored(&plan, 0);
+            running.started(after_noon(101));
+        }
+        read_at(&plan, &mut running, "a", "12:01:50", after_noon(110));
+        read_at(&plan, &mut running, "a", "12:03:00", after_noon(180));
+        disk.commit(running.seal(after_noon(180)));
+        let last = told(&mut disk).pop().unwrap();
+        assert!(last.starts_with("a returned latched"), "{last}");
+        // Silent from then on.
+        wait(&mut running, 180, 300);
+        disk.commit(running.seal(after_noon(300)));
+        let silent = told(&mut disk);
+        let raised = silent
+            .iter()
+            .any(|row| row == "a re-alarmed unacknowledged 12:04:00");
+        assert!(raised, "{silent:?}");
+    }
+}
+
 /// Moving a setpoint lost what stood, and left it on the broker for ever where it was retained.
 #[test]
 fn moving_a_setpoint_keeps_what_stands() {

@@ -71,7 +71,7 @@ impl Engine {
         };
         let start = Clock { wall, ..clock };
         self.silence.start = Some(start);
-        self.graph.started(start.wall);
+        self.graph.started(start.wall, start.wall);
     }
 
     /// It is so late. A clock that was wrong at the start, and has been set since, would end the grace after it at once or
@@ -87,7 +87,7 @@ impl Engine {
         let apart = begun.since(start.wall).max(start.wall.since(begun));
         if apart > CLOCK_SET && !Clock::is_unset(clock.wall) {
             start.wall = begun;
-            self.graph.started(begun);
+            self.graph.started(begun, clock.wall);
         }
     }
 

@@ -150,11 +150,19 @@ impl Tls {
 /// An attempt to connect, name lookup and wait before it included, takes no longer.
 const LONGEST_ATTEMPT: Duration = Duration::from_secs(60);
 
+/// TCP gives up writing to a peer that has gone without a word after about a quarter of an hour.
+const LONGEST_WRITE: Duration = Duration::from_secs(20 * 60);
+
 impl Endpoint {
     /// For how long the task of a connection may do nothing: a silent one moves at the latest when it is pinged, and again
     /// when the answer is missed.
     pub(super) fn longest_turn(&self) -> Duration {
         2 * self.keep_alive + LONGEST_ATTEMPT
+    }
+
+    /// The same of a connection that sends much: it may wait for room in the network's buffers.
+    pub(super) fn longest_write(&self) -> Duration {
+        self.longest_turn() + LONGEST_WRITE
     }
 
     /// The client's options for this broker, under `client_id`.

@@ -106,7 +106,7 @@ impl Forward {
         let (rows, receiver) = mpsc::channel(usize::from(options.in_flight));
         let stopping = Arc::new(AtomicBool::new(false));
         let turns = Arc::new(AtomicU64::new(0));
-        let longest_turn = options.endpoint.longest_turn();
+        let longest_turn = options.endpoint.longest_write();
         let connection = Connection {
             turns: turns.clone(),
             options,

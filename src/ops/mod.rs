@@ -96,7 +96,7 @@ pub trait Operator: Send {
 
     /// Learns when the gateway was started, by its clock: after a restart, which is otherwise no event, and again when the
     /// clock turns out to have been wrong.
-    fn started(&mut self, _start: EventTime) {}
+    fn started(&mut self, _start: EventTime, _now: EventTime) {}
 
     /// Learns what time it is by now on each timeline (its number is the place) that has been silent for the idle
     /// timeout of its table; [`EventTime::MIN`] on the others. Unlike behind a watermark, rows of before may come yet.

@@ -2,7 +2,7 @@
 //!
 //! Invariant: no two nodes have the same fingerprint, and it follows from what they do to what input, so that it is the same
 //! at the next start; whoever asks for a step that exists gets the existing one, so that a source is decoded once however
-//! many queries read it. Of alarms what can be set is no part of it, unless another step has it already.
+//! many queries read it. Of alarms what can be set is no part of it, but the query is.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
@@ -45,7 +45,12 @@ impl Graph {
         {
             return *known;
         }
-        let identity = Fingerprint::of(&identity);
+        // What can be set is no part of it; so that it does not depend on what else there is, the query is.
+        let identity = if settings.is_empty() {
+            whole
+        } else {
+            Fingerprint::of(&format!("{identity} in {query}"))
+        };
         let fingerprint = if self.fingerprints.contains(&identity) {
             whole
         } else {

@@ -480,9 +480,9 @@ impl Graph {
     }
 
     /// Tells all operators when the gateway was started.
-    pub(super) fn started(&mut self, start: EventTime) {
+    pub(super) fn started(&mut self, start: EventTime, now: EventTime) {
         for (_, operator) in self.operators() {
-            operator.started(start);
+            operator.started(start, now);
         }
     }
 

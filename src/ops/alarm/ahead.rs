@@ -45,6 +45,22 @@ impl Alarms {
         }
     }
 
+    /// The clock says that it is not later than `now`: what was told ahead of that, by a clock that was wrong, must not
+    /// keep keys from being told of for as long.
+    pub(super) fn take_back(&mut self, now: EventTime) {
+        for slot in self.slots() {
+            let partition = self.state.get(slot);
+            // What readings have told stands, whatever the clock says.
+            let latest = now.max(self.now(partition.line));
+            if !partition.known.is_later_than(latest) {
+                continue;
+            }
+            let partition = self.state.change(slot);
+            partition.changed = true;
+            partition.known.take_back(latest);
+        }
+    }
+
     /// When something is to be told of a key that the watermark has not reached and the clock has.
     fn due_ahead(&self, slot: u32) -> Option<EventTime> {
         let partition = self.state.get(slot);

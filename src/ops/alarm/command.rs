@@ -30,7 +30,7 @@ impl Act {
     ) -> Result<(), &'static str> {
         match self {
             Self::Acknowledge => alarm.acknowledge(now, out),
-            Self::Unshelve => alarm.unshelve(now, out),
+            Self::Unshelve => alarm.unshelve(rule, now, out),
             Self::Shelve { until } => {
                 alarm.shelve(rule, until, now, out);
                 Ok(())

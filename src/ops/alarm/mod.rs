@@ -478,12 +478,13 @@ impl Operator for Alarms {
         self.due.next(line)
     }
 
-    fn started(&mut self, start: EventTime) {
-        let start = self.cut(start);
+    fn started(&mut self, start: EventTime, now: EventTime) {
+        let (start, now) = (self.cut(start), self.cut(now));
         self.start = Some(start);
         for behaviour in &mut self.behaviour {
-            behaviour.told_from = start;
+            behaviour.told_from = now;
         }
+        self.take_back(now);
         self.arm_all();
     }
 

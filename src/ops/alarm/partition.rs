@@ -47,6 +47,21 @@ pub(super) struct Known {
     pub(super) alarms: Vec<Alarm>,
 }
 
+impl Known {
+    /// Whether something of it was told later than then.
+    pub(super) fn is_later_than(&self, time: EventTime) -> bool {
+        self.ahead > Some(time) || self.alarms.iter().any(|alarm| alarm.is_later_than(time))
+    }
+
+    /// Has nothing of it told later than then.
+    pub(super) fn take_back(&mut self, time: EventTime) {
+        self.ahead = self.ahead.map(|ahead| ahead.min(time));
+        self.alarms
+            .iter_mut()
+            .for_each(|alarm| alarm.take_back(time));
+    }
+}
+
 /// What a row says.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Reading {

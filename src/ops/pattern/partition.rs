@@ -410,7 +410,8 @@ impl HeldRow {
 #[inline]
 fn heap_bytes(value: &Value) -> usize {
     match value {
-        Value::Str(text) if text.is_heap_allocated() => text.capacity(),
+        // Not by its capacity: a copy, and what a restart reads, has another.
+        Value::Str(text) if text.is_heap_allocated() => text.len(),
         Value::Bytes(bytes) => bytes.len(),
         Value::Array(_) | Value::Row(_) | Value::Map(_) => bytes_of_parts(value),
         _ => 0,

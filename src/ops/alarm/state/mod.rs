@@ -143,6 +143,17 @@ impl Alarm {
         self.raised_at
     }
 
+    /// Whether it was told later than then.
+    pub(super) fn is_later_than(&self, time: EventTime) -> bool {
+        self.told_at.max(self.raised_at) > Some(time)
+    }
+
+    /// Has it told no later than then.
+    pub(super) fn take_back(&mut self, time: EventTime) {
+        let no_later = |told: Option<EventTime>| told.map(|told| told.min(time));
+        (self.told_at, self.raised_at) = (no_later(self.told_at), no_later(self.raised_at));
+    }
+
     /// Whether it stands.
     pub(super) const fn stands(&self) -> bool {
         matches!(self.phase, Phase::Standing { .. } | Phase::Latched)
@@ -254,7 +265,7 @@ impl Alarm {
             return;
         }
         if let Phase::Shelved { latched, .. } = self.phase {
-            self.end_shelving(latched, now, out);
+            self.end_shelving(rule, latched, now, out);
         } else {
             self.told_at = Some(now.at);
             out.push(self.change(Event::ReAlarmed, now.at));
@@ -373,12 +384,13 @@ impl Alarm {
     /// Ends that before its time; the error says why that changes nothing.
     pub(super) fn unshelve(
         &mut self,
+        rule: &Behaviour,
         now: Moment,
         out: &mut Vec<Change>,
     ) -> Result<(), &'static str> {
         match self.phase {
             Phase::Shelved { latched, .. } => {
-                self.end_shelving(latched, now, out);
+                self.end_shelving(rule, latched, now, out);
                 Ok(())
             }
             _ => Err("is not shelved"),
@@ -386,8 +398,20 @@ impl Alarm {
     }
 
     /// What stands by now is raised; what is `latched` and has gone waits for whoever acknowledges it.
-    fn end_shelving(&mut self, latched: bool, now: Moment, out: &mut Vec<Change>) {
-        if matches!(self.signal, Signal::On | Signal::Falling { .. }) {
+    fn end_shelving(
+        &mut self,
+        rule: &Behaviour,
+        latched: bool,
+        now: Moment,
+        out: &mut Vec<Change>,
+    ) {
+        let stands = match self.signal {
+            Signal::On => true,
+            // Its delay may be over by the clock before its time has come by readings.
+            Signal::Falling { since } => since.plus(rule.off_delay) > now.at,
+            Signal::Off | Signal::Rising { .. } => false,
+        };
+        if stands {
             let peak = self.peak;
             self.forget();
             self.phase = Phase::Normal;
@@ -427,7 +451,7 @@ impl Alarm {
     fn count(&mut self, at: EventTime) {
         self.raises += 1;
         self.recent
-            .retain(|raised| *raised > at.minus(CHATTER_SPAN));
+            .retain(|raised| *raised > at.minus(CHATTER_SPAN) && *raised <= at);
         if self.recent.len() == MAX_RECENT {
             self.recent.remove(0);
         }
@@ -456,7 +480,7 @@ impl Alarm {
             first: self.raised_at.map(|_| self.first),
             raises: self.raises,
             raises_last_minute: last_minute
-                .filter(|raised| **raised > at.minus(CHATTER_SPAN))
+                .filter(|raised| **raised > at.minus(CHATTER_SPAN) && **raised <= at)
                 .count(),
             shelved_until,
         }
