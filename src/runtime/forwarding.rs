@@ -83,12 +83,10 @@ impl Forwarding {
         }
     }
 
-    /// For how long the connection has done nothing, beyond what a silent broker explains; `None` if its task has ended.
-    pub(super) fn still_for(&mut self, now_micros: u64) -> Option<Duration> {
-        let still = self
-            .watch
-            .still_for(self.forward.turns()?, true, now_micros);
-        Some(still.saturating_sub(self.forward.longest_turn()))
+    /// For how long the connection has done nothing, `None` if its task has ended; and for how long it may.
+    pub(super) fn still_for(&mut self, now_micros: u64) -> (Option<Duration>, Duration) {
+        let still = self.watch.of_task(self.forward.turns(), now_micros);
+        (still, self.forward.longest_turn())
     }
 
     /// Whether the broker is reachable.

@@ -109,6 +109,11 @@ impl Watch {
         }
         Duration::from_micros(now_micros.saturating_sub(self.since_micros))
     }
+
+    /// The same of a task that always has work, whose count is `None` once it has ended.
+    pub(super) fn of_task(&mut self, turns: Option<u64>, now_micros: u64) -> Option<Duration> {
+        Some(self.still_for(turns?, true, now_micros))
+    }
 }
 
 #[cfg(test)]

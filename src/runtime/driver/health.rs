@@ -87,35 +87,17 @@ impl Driver {
         }
         for line in &mut self.sources {
             let name = &self.settings.connections[line.connection].name;
-            match line.handle.turns() {
-                None => {
-                    let _ = write!(stuck, "the task of connection {name}, which has ended; ");
-                }
-                Some(turns) => {
-                    let still = line.watch.still_for(turns, true, steady);
-                    if still > patience.max(line.handle.longest_turn()) {
-                        let _ = write!(stuck, "connection {name} for {} s; ", still.as_secs());
-                    }
-                }
-            }
+            let still = line.watch.of_task(line.handle.turns(), steady);
+            let longest = line.handle.longest_turn().max(patience);
+            stuck += &stuck_task("connection", name, still, longest);
         }
         for (at, forwarding) in self.forwards.iter_mut().enumerate() {
             let Some(forwarding) = forwarding else {
                 continue;
             };
             let name = &self.settings.connections[at].name;
-            match forwarding.still_for(steady) {
-                None => {
-                    let _ = write!(
-                        stuck,
-                        "the task of upstream connection {name}, which has ended; "
-                    );
-                }
-                Some(still) if still > patience => {
-                    let _ = write!(stuck, "upstream {name} for {} s; ", still.as_secs());
-                }
-                Some(_) => {}
-            }
+            let (still, longest) = forwarding.still_for(steady);
+            stuck += &stuck_task("upstream connection", name, still, longest.max(patience));
         }
         if !stuck.is_empty() {
             error!(
@@ -205,6 +187,15 @@ impl Driver {
         supervisor.note(Some(format!("reload refused: {refused}")));
         supervisor.ready("the pipelines of before go on");
         None
+    }
+}
+
+/// What is to be said of a connection's task that has done nothing for so long, or has ended.
+fn stuck_task(what: &str, name: &str, still: Option<Duration>, longest: Duration) -> String {
+    match still {
+        None => format!("the task of {what} {name}, which has ended; "),
+        Some(still) if still > longest => format!("{what} {name} for {} s; ", still.as_secs()),
+        Some(_) => String::new(),
     }
 }
 
