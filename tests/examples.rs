@@ -385,7 +385,7 @@ fn errors_of_the_configuration_have_their_places() {
     copy.write("headwater.toml", &text);
     copy.replace(
         "headwater.toml",
-        "receive_maximum = 500",
+        "receive_maximum = 1000",
         "recieve_maximum = 100",
     );
     copy.replace("headwater.toml", "limit = \"64MB\"", "limit = \"a lot\"");

@@ -113,7 +113,7 @@ pub struct Commit {
     pub interval: Duration,
     /// The longest that input waits of which nothing was derived, and which the broker would send again.
     pub quiet_interval: Duration,
-    /// Bytes a day: beyond it rows wait for the quiet interval, too.
+    /// Bytes a day: beyond it rows wait until their commit is within it, up to the quiet interval. `None` for no bound.
     pub flash_budget_bytes: Option<u64>,
 }
 
@@ -337,7 +337,7 @@ fn connection(
         ca_file,
         client_certificate,
         keep_alive: s.duration(r, "keep_alive", (5 * SECOND, 65_535 * SECOND), 30 * SECOND),
-        receive_maximum: s.integer(r, "receive_maximum", (1, 65_535), 500) as u16,
+        receive_maximum: s.integer(r, "receive_maximum", (1, 65_535), 1_000) as u16,
         max_packet_size_bytes: s.size(r, "max_packet_size", (KIB, 256 * MIB - 1), MIB) as u32,
         session_expiry: s.duration(
             r,
@@ -437,7 +437,7 @@ fn commit(r: &mut Reader<'_>, s: &mut Section<'_>) -> Commit {
     ];
     let interval = s.duration(r, "interval", (SECOND / 100, 3_600 * SECOND), SECOND);
     let quiet = (SECOND / 100, 3_600 * SECOND);
-    let quiet_interval = s.duration(r, "quiet_interval", quiet, interval.max(30 * SECOND));
+    let quiet_interval = s.duration(r, "quiet_interval", quiet, interval.max(60 * SECOND));
     if quiet_interval < interval {
         s.report(
             r,
@@ -450,11 +450,7 @@ fn commit(r: &mut Reader<'_>, s: &mut Section<'_>) -> Commit {
         mode: s.choice(r, "mode", &MODES, CommitMode::ExactlyOnce),
         interval,
         quiet_interval,
-        flash_budget_bytes: {
-            let said = s.has("flash_budget");
-            let bytes = s.size(r, "flash_budget", (MIB, TIB), MIB);
-            said.then_some(bytes)
-        },
+        flash_budget_bytes: s.size_or_none(r, "flash_budget", (MIB, TIB), 1_000_000_000),
     }
 }
 

@@ -18,8 +18,8 @@ use crate::types::{EventTime, Fingerprint, Timeline};
 
 const STATE_VERSION: u8 = 1;
 const META_VERSION: u8 = 1;
-/// Pieces of a snapshot, with what the last key adds: redb gives each a power of two of pages.
-const PIECE_BYTES: usize = 30 * 1024;
+/// Pieces of a snapshot, with what the last key adds. Each is packed by itself: LZ4 looks back 64 KiB.
+const PIECE_BYTES: usize = 60 * 1024;
 
 /// Everything one epoch changed, to be committed in one transaction.
 #[derive(Clone, Debug, Default)]

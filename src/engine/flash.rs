@@ -1,13 +1,13 @@
 //! What is written to flash: the present rate, and whether it is within a day's budget.
 //!
 //! The budget is an allowance that grows with time and that commits spend. What a quiet time has not spent is kept for
-//! an hour's worth at most, so that a busy minute is not held up, and a busy day is. What happens when it is used up is
-//! the driver's to decide; nothing is refused here.
+//! an hour's worth at most, so that a busy minute is not held up, and a busy day is. When it is used up it has room again
+//! as soon as what was written is paid for: what waits for that is the driver's to decide; nothing is refused here.
 //!
 //! Pure: time is an argument, in microseconds of a clock that never jumps.
 
-/// The least that a commit writes: a handful of pages, however little has changed.
-pub const COMMIT_BYTES: u64 = 20_480;
+/// The least that a commit writes: five pages and the header twice, however little has changed.
+pub const COMMIT_BYTES: u64 = 28_672;
 
 const DAY_SECONDS: f64 = 86_400.0;
 /// The rate is that of about so many seconds.
@@ -66,11 +66,27 @@ impl Flash {
         Some((recent / weight * DAY_SECONDS) as u64)
     }
 
+    /// From when on the budget has room for a commit: what was written is paid for.
+    pub fn room_at(&self) -> u64 {
+        match self.budget {
+            Some(budget) if self.allowance < 0.0 => {
+                let owed_seconds = -self.allowance / budget;
+                self.at.saturating_add((owed_seconds * 1e6).ceil() as u64)
+            }
+            _ => self.at,
+        }
+    }
+
     /// Whether more was written than the budget allows.
     pub fn is_used_up(&self, now: u64) -> bool {
+        now < self.room_at()
+    }
+
+    /// Whether a good part of what may be saved is there again, so that rows do not wait for their share.
+    pub fn has_recovered(&self, now: u64) -> bool {
         let passed = seconds(self.at, now);
         self.budget
-            .is_some_and(|budget| self.allowance + budget * passed < 0.0)
+            .is_none_or(|budget| self.allowance + budget * passed > most_saved(budget) / 10.0)
     }
 }
 
@@ -131,5 +147,16 @@ mod tests {
         flash.wrote(1_000_000_000, SECOND);
         assert!(flash.is_used_up(3_500 * SECOND));
         assert!(!flash.is_used_up(3_700 * SECOND));
+        assert!(!flash.has_recovered(3_700 * SECOND));
+        assert!(flash.has_recovered(4_000 * SECOND));
+    }
+
+    #[test]
+    fn a_commit_that_waits_for_its_room_waits_no_longer() {
+        let mut flash = Flash::new(Some(86_400_000), 0);
+        flash.wrote(3_600_000 + 20_000, 0);
+        assert_eq!(flash.room_at(), 20 * SECOND);
+        assert!(flash.is_used_up(20 * SECOND - 1));
+        assert!(!flash.is_used_up(20 * SECOND));
     }
 }

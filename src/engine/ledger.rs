@@ -292,7 +292,9 @@ mod tests {
             ledger.seal(&mut out);
         }
         let mut restored = Ledger::new(10);
-        restored.restore(&mut Decoder::new(out.as_slice())).unwrap();
+        restored
+            .restore(&mut Decoder::new(out.as_slice()))
+            .expect("what was written can be read");
         restored
     }
 

@@ -5,7 +5,8 @@
 use redb::{ReadableTable, WriteTransaction};
 
 use super::error::Fault;
-use super::ledger::{BASE, DEAD, DELTAS, HEAD, HEAD_KEY, META_KEY, OUTBOX, put, put_delta};
+use super::ledger::{BASE, DEAD, DELTAS, HEAD, HEAD_KEY, META_KEY, OUTBOX, put, put_pieces};
+use super::packing::pack;
 use super::record::{FRAME_BYTES, Head, Kind, encode_dead, encode_outbox};
 use super::{CommitStats, EpochCommit, StateWrite, StoreOptions, Totals};
 
@@ -31,43 +32,55 @@ impl<'t> EpochWriter<'t> {
         options: &StoreOptions,
     ) -> Result<(), Fault> {
         self.head.epoch = commit.epoch;
-        self.stats.payload_bytes = commit.meta.len() as u64;
+        self.carry(commit.meta.len(), commit.meta.len());
         self.write_state(commit.epoch, &commit.state)?;
         self.write_outbox(commit)?;
         self.write_dead(commit, options)?;
-        self.head.totals.committed_bytes += self.stats.payload_bytes;
         let mut head = self.tx.open_table(HEAD)?;
         put(&mut head, HEAD_KEY, Kind::Head, 0, &self.head.encode())?;
         put(&mut head, META_KEY, Kind::Meta, 0, &commit.meta)
     }
 
+    /// Counts so many bytes, and as how many they are stored.
+    const fn carry(&mut self, bytes: usize, stored: usize) {
+        self.stats.payload_bytes += bytes as u64;
+        self.head.totals.committed_bytes += stored as u64;
+    }
+
     fn write_state(&mut self, epoch: u64, state: &StateWrite) -> Result<(), Fault> {
-        let totals = &mut self.head.totals;
         match state {
             StateWrite::Unchanged => {}
             StateWrite::Delta(bytes) => {
-                put_delta(&mut self.tx.open_table(DELTAS)?, epoch, bytes)?;
-                totals.deltas += 1;
-                totals.delta_bytes += bytes.len() as u64;
-                self.stats.payload_bytes += bytes.len() as u64;
+                let packed = pack(bytes);
+                put_pieces(
+                    &mut self.tx.open_table(DELTAS)?,
+                    Kind::Delta,
+                    epoch,
+                    &packed,
+                )?;
+                self.head.totals.deltas += 1;
+                self.head.totals.delta_bytes += packed.len() as u64;
+                self.carry(bytes.len(), packed.len());
             }
             StateWrite::Snapshot(chunks) => {
                 self.tx.delete_table(BASE)?;
                 self.tx.delete_table(DELTAS)?;
                 self.tx.open_table(DELTAS)?;
                 let mut base = self.tx.open_table(BASE)?;
-                (
-                    totals.base_chunks,
-                    totals.base_bytes,
-                    totals.deltas,
-                    totals.delta_bytes,
-                ) = (0, 0, 0, 0);
-                for (number, chunk) in (0u32..).zip(chunks) {
-                    put(&mut base, number, Kind::Base, u64::from(number), chunk)?;
-                    totals.base_chunks += 1;
-                    totals.base_bytes += chunk.len() as u64;
+                self.head.totals = Totals {
+                    base_chunks: 0,
+                    base_bytes: 0,
+                    deltas: 0,
+                    delta_bytes: 0,
+                    ..self.head.totals
+                };
+                for (number, chunk) in (0..).zip(chunks) {
+                    let packed = pack(chunk);
+                    put_pieces(&mut base, Kind::Base, number, &packed)?;
+                    self.head.totals.base_chunks += 1;
+                    self.head.totals.base_bytes += packed.len() as u64;
+                    self.carry(chunk.len(), packed.len());
                 }
-                self.stats.payload_bytes += totals.base_bytes;
             }
         }
         Ok(())
@@ -77,9 +90,9 @@ impl<'t> EpochWriter<'t> {
         if commit.outbox_append.is_empty() && commit.outbox_remove.is_empty() {
             return Ok(());
         }
-        let totals = &mut self.head.totals;
         let mut outbox = self.tx.open_table(OUTBOX)?;
         for (connection, first_number) in &commit.outbox_remove {
+            let totals = &mut self.head.totals;
             if let Some(frame) = outbox.remove((connection.as_str(), *first_number))? {
                 totals.outbox_chunks = totals.outbox_chunks.saturating_sub(1);
                 totals.outbox_bytes = totals
@@ -97,16 +110,16 @@ impl<'t> EpochWriter<'t> {
             }
             let payload = encode_outbox(chunk.rows, chunk.appended_at_micros, &chunk.bytes);
             put(&mut outbox, key, Kind::Outbox, chunk.first_number, &payload)?;
-            totals.outbox_chunks += 1;
-            totals.outbox_bytes += payload.len() as u64;
-            self.stats.payload_bytes += payload.len() as u64;
+            self.head.totals.outbox_chunks += 1;
+            self.head.totals.outbox_bytes += payload.len() as u64;
+            self.carry(chunk.bytes.len(), payload.len());
         }
         Ok(())
     }
 
     fn write_dead(&mut self, commit: &EpochCommit, options: &StoreOptions) -> Result<(), Fault> {
         self.stats.first_dead_letter_id = self.head.next_dead_id;
-        let totals = &mut self.head.totals;
+        let totals = self.head.totals;
         let over = |letters: u64, bytes: u64| {
             letters > options.dead_letters_limit_count || bytes > options.dead_letters_limit_bytes
         };
@@ -123,7 +136,7 @@ impl<'t> EpochWriter<'t> {
         };
         for id in &commit.dead_remove {
             if let Some(frame) = dead.remove(*id)? {
-                forget(totals, payload_len(frame.value()));
+                forget(&mut self.head.totals, payload_len(frame.value()));
             }
         }
         for letter in &commit.dead_append {
@@ -136,15 +149,18 @@ impl<'t> EpochWriter<'t> {
                 &payload,
             )?;
             self.head.next_dead_id += 1;
-            totals.dead_letters += 1;
-            totals.dead_letter_bytes += payload.len() as u64;
-            self.stats.payload_bytes += payload.len() as u64;
+            self.head.totals.dead_letters += 1;
+            self.head.totals.dead_letter_bytes += payload.len() as u64;
+            self.carry(payload.len(), payload.len());
         }
-        while over(totals.dead_letters, totals.dead_letter_bytes) {
+        while over(
+            self.head.totals.dead_letters,
+            self.head.totals.dead_letter_bytes,
+        ) {
             let Some((_, frame)) = dead.pop_first()? else {
                 break;
             };
-            forget(totals, payload_len(frame.value()));
+            forget(&mut self.head.totals, payload_len(frame.value()));
             self.stats.dead_letters_dropped += 1;
         }
         Ok(())

@@ -4,7 +4,7 @@
 //! "hwfallbk" · format byte · record* · end
 //! record  kind byte · length (u32, little-endian) · payload
 //!         head:   epoch, next dead letter id, committed bytes, outbox chunks and dead letters left out
-//!         meta, base, delta (epoch, bytes), outbox (connection, first number, bytes), dead (id, bytes)
+//!         meta, base (number, bytes), delta (epoch, bytes), outbox (connection, first number, bytes), dead (id, bytes)
 //! end     0xff · length 8 · XXH3 of everything before
 //! ```
 //! The state must fit into the limit, or no fallback is written (the old one stays). The outbox goes in oldest first
@@ -86,7 +86,10 @@ pub(super) fn write(
             encoder.clear();
             match record {
                 Record::Meta(payload) => out.record(Kind::Meta, &[payload]),
-                Record::Base(payload) => out.record(Kind::Base, &[payload]),
+                Record::Base(number, payload) => {
+                    encoder.u64(number);
+                    out.record(Kind::Base, &[encoder.as_slice(), payload])
+                }
                 Record::Delta(epoch, payload) => {
                     encoder.u64(epoch);
                     out.record(Kind::Delta, &[encoder.as_slice(), payload])
@@ -159,7 +162,10 @@ pub(super) fn restore(
         let mut decoder = Decoder::new(payload);
         match kind {
             k if k == Kind::Meta as u8 => filler.put(&Record::Meta(payload)),
-            k if k == Kind::Base as u8 => filler.put(&Record::Base(payload)),
+            k if k == Kind::Base as u8 => {
+                let number = decoder.u64()?;
+                filler.put(&Record::Base(number, rest(payload, &decoder)))
+            }
             k if k == Kind::Delta as u8 => {
                 let epoch = decoder.u64()?;
                 filler.put(&Record::Delta(epoch, rest(payload, &decoder)))
@@ -204,7 +210,7 @@ fn read(path: &Path, visitor: &mut Visitor<'_>) -> Result<bool, Fault> {
     if &header[..8] != MAGIC {
         return Err(Fault::damaged("the fallback does not begin like one"));
     }
-    if header[8] > FORMAT {
+    if header[8] != FORMAT {
         return Err(Fault::OtherFormat {
             found: header[8].to_string(),
         });

@@ -8,6 +8,7 @@
 //! committed in two phases (on a card that lies about flushing, 14 % of crash images did not open instead of 55 %);
 //! after any fault that [`Fault::poisons`] the ledger is dropped by its owner and not used again.
 
+use std::borrow::Cow;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use redb::{
 use super::backend::{Meter, Metered};
 use super::epoch::EpochWriter;
 use super::error::Fault;
+use super::packing::{unpack, unpacked_len};
 use super::record::{FRAME_BYTES, Head, Kind, decode_dead, decode_outbox, fill_frame, open_frame};
 use super::{
     CommitStats, DeadLetter, EpochCommit, OutboxIndex, Recovered, RecoveryNote, StoreOptions,
@@ -27,22 +29,23 @@ use super::{
 
 type Bytes = &'static [u8];
 pub(super) const HEAD: TableDefinition<u8, Bytes> = TableDefinition::new("head");
-pub(super) const BASE: TableDefinition<u32, Bytes> = TableDefinition::new("base");
+/// By number of the chunk and number of its piece.
+pub(super) const BASE: TableDefinition<(u64, u32), Bytes> = TableDefinition::new("base");
 /// By epoch and number of the piece.
 pub(super) const DELTAS: TableDefinition<(u64, u32), Bytes> = TableDefinition::new("deltas");
-/// Of a delta's pieces, so that each fills a page of the file: a longer one takes up to twice its length, and is written
-/// again with the next.
-const DELTA_PIECE_BYTES: usize = 4_096 - 64;
+/// Of the pieces of chunks and deltas, so that each fills a page of the file: a longer one takes up to twice its length, and
+/// is written again with the next.
+const PIECE_BYTES: usize = 4_096 - 64;
 pub(super) const OUTBOX: TableDefinition<(&str, u64), Bytes> = TableDefinition::new("outbox");
 pub(super) const DEAD: TableDefinition<u64, Bytes> = TableDefinition::new("dead");
 
 pub(super) const HEAD_KEY: u8 = 0;
 pub(super) const META_KEY: u8 = 1;
 
-/// What a visitor of [`Ledger::visit`] is shown.
+/// What a visitor of [`Ledger::visit`] is shown; chunks, deltas and the rows of outbox chunks as they are stored: packed.
 pub(super) enum Record<'a> {
     Meta(&'a [u8]),
-    Base(&'a [u8]),
+    Base(u64, &'a [u8]),
     Delta(u64, &'a [u8]),
     Outbox {
         connection: &'a str,
@@ -189,7 +192,7 @@ impl Ledger {
             let payload = open_frame(frame.value(), Kind::Outbox, first_number);
             payload
                 .and_then(decode_outbox)
-                .map(|(_, _, bytes)| bytes.to_vec())
+                .and_then(|(_, _, bytes)| unpack(bytes).map(Cow::into_owned))
                 .map_err(Fault::of_one_record)
         })
     }
@@ -256,7 +259,7 @@ impl Ledger {
             Ok(payload) => {
                 let record = match record {
                     Slot::Meta => Record::Meta(payload),
-                    Slot::Base => Record::Base(payload),
+                    Slot::Base(number) => Record::Base(number, payload),
                     Slot::Delta(epoch) => Record::Delta(epoch, payload),
                     Slot::Outbox(connection, first_number) => Record::Outbox {
                         connection,
@@ -283,20 +286,34 @@ impl Ledger {
         };
         let tx = self.db.begin_read()?;
         let (mut dead_letters, mut outbox_chunks) = (0, 0);
+        let (mut base_bytes, mut delta_bytes) = (0, 0);
         visit(&tx, &mut |slot, payload| {
             match slot {
                 Slot::Meta => recovered.meta = Some(payload?.to_vec()),
-                Slot::Base => recovered.base.push(payload?.to_vec()),
-                Slot::Delta(epoch) => recovered.deltas.push((epoch, payload?.to_vec())),
+                Slot::Base(_) => {
+                    let packed = payload?;
+                    base_bytes += packed.len() as u64;
+                    recovered.base.push(unpack(packed)?.into_owned());
+                }
+                Slot::Delta(epoch) => {
+                    let packed = payload?;
+                    delta_bytes += packed.len() as u64;
+                    recovered.deltas.push((epoch, unpack(packed)?.into_owned()));
+                }
                 Slot::Outbox(connection, first_number) => {
                     outbox_chunks += 1;
-                    match payload.and_then(decode_outbox) {
-                        Ok((rows, appended_at_micros, bytes)) => {
+                    let index = payload.and_then(decode_outbox).and_then(
+                        |(rows, appended_at_micros, bytes)| {
+                            Ok((rows, appended_at_micros, unpacked_len(bytes)?))
+                        },
+                    );
+                    match index {
+                        Ok((rows, appended_at_micros, len)) => {
                             recovered.outbox.push(OutboxIndex {
                                 connection: connection.into(),
                                 first_number,
                                 rows,
-                                len_bytes: bytes.len() as u64,
+                                len_bytes: len as u64,
                                 appended_at_micros,
                             });
                         }
@@ -311,12 +328,10 @@ impl Ledger {
             Ok(())
         })?;
         let totals = &self.head.totals;
-        let bytes = |lens: &mut dyn Iterator<Item = usize>| lens.sum::<usize>() as u64;
         let agrees = recovered.base.len() as u64 == totals.base_chunks
-            && bytes(&mut recovered.base.iter().map(Vec::len)) == totals.base_bytes
+            && base_bytes == totals.base_bytes
             && recovered.deltas.len() as u64 == totals.deltas
-            && bytes(&mut recovered.deltas.iter().map(|(_, delta)| delta.len()))
-                == totals.delta_bytes
+            && delta_bytes == totals.delta_bytes
             && outbox_chunks == totals.outbox_chunks
             && dead_letters == totals.dead_letters
             && recovered
@@ -394,7 +409,7 @@ pub(super) fn put<'k, K: redb::Key + 'static>(
 
 enum Slot<'a> {
     Meta,
-    Base,
+    Base(u64),
     Delta(u64),
     Outbox(&'a str, u64),
     Dead(u64),
@@ -407,14 +422,12 @@ fn visit(tx: &ReadTransaction, visitor: &mut Visitor<'_>) -> Result<(), Fault> {
     if let Some(frame) = tx.open_table(HEAD)?.get(META_KEY)? {
         visitor(Slot::Meta, open_frame(frame.value(), Kind::Meta, 0))?;
     }
-    for entry in tx.open_table(BASE)?.iter()? {
-        let (key, frame) = entry?;
-        visitor(
-            Slot::Base,
-            open_frame(frame.value(), Kind::Base, u64::from(key.value())),
-        )?;
-    }
-    visit_deltas(tx, visitor)?;
+    visit_pieces(tx, BASE, Kind::Base, &mut |number, payload| {
+        visitor(Slot::Base(number), payload)
+    })?;
+    visit_pieces(tx, DELTAS, Kind::Delta, &mut |epoch, payload| {
+        visitor(Slot::Delta(epoch), payload)
+    })?;
     for entry in tx.open_table(OUTBOX)?.iter()? {
         let (key, frame) = entry?;
         let (connection, first_number) = key.value();
@@ -433,55 +446,65 @@ fn visit(tx: &ReadTransaction, visitor: &mut Visitor<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Puts the pieces of each delta together.
-fn visit_deltas(tx: &ReadTransaction, visitor: &mut Visitor<'_>) -> Result<(), Fault> {
+type BlobVisitor<'v> = dyn FnMut(u64, Result<&[u8], Fault>) -> Result<(), Fault> + 'v;
+
+/// Puts the pieces of each chunk or delta together.
+fn visit_pieces(
+    tx: &ReadTransaction,
+    table: TableDefinition<'_, (u64, u32), Bytes>,
+    kind: Kind,
+    visitor: &mut BlobVisitor<'_>,
+) -> Result<(), Fault> {
     let mut whole = Vec::new();
     let mut fault = None;
-    let mut of_epoch: Option<(u64, u32)> = None;
-    for entry in tx.open_table(DELTAS)?.iter()? {
+    let mut last: Option<(u64, u32)> = None;
+    for entry in tx.open_table(table)?.iter()? {
         let (key, frame) = entry?;
-        let (epoch, piece) = key.value();
-        let expected = match of_epoch {
-            Some((before, pieces)) if before == epoch => pieces,
+        let (number, piece) = key.value();
+        let expected = match last {
+            Some((before, pieces)) if before == number => pieces,
             Some((before, _)) => {
-                visitor(Slot::Delta(before), fault.take().map_or(Ok(&whole), Err))?;
+                visitor(before, fault.take().map_or(Ok(&whole), Err))?;
                 whole.clear();
                 0
             }
             None => 0,
         };
-        of_epoch = Some((epoch, piece.saturating_add(1)));
-        match open_frame(frame.value(), Kind::Delta, delta_number(epoch, piece)) {
+        last = Some((number, piece.saturating_add(1)));
+        match open_frame(frame.value(), kind, piece_number(number, piece)) {
             Ok(bytes) if piece == expected => whole.extend_from_slice(bytes),
             Ok(_) => {
                 fault = Some(Fault::damaged(format!(
-                    "the delta of epoch {epoch} has no piece {expected}"
+                    "{} {number} has no piece {expected}",
+                    kind.name()
                 )));
             }
             Err(broken) => fault = Some(broken),
         }
     }
-    match of_epoch {
-        Some((epoch, _)) => visitor(Slot::Delta(epoch), fault.map_or(Ok(&whole), Err)),
+    match last {
+        Some((number, _)) => visitor(number, fault.map_or(Ok(&whole), Err)),
         None => Ok(()),
     }
 }
 
 /// What a piece's checksum is seeded with.
-const fn delta_number(epoch: u64, piece: u32) -> u64 {
-    epoch ^ ((piece as u64) << 32)
+const fn piece_number(number: u64, piece: u32) -> u64 {
+    number ^ ((piece as u64) << 32)
 }
 
-pub(super) fn put_delta(
+/// Writes a packed chunk or delta under its number.
+pub(super) fn put_pieces(
     table: &mut Table<'_, (u64, u32), Bytes>,
-    epoch: u64,
-    delta: &[u8],
+    kind: Kind,
+    number: u64,
+    packed: &[u8],
 ) -> Result<(), Fault> {
-    let mut rest = delta;
+    let mut rest = packed;
     for piece in 0.. {
-        let (bytes, behind) = rest.split_at(rest.len().min(DELTA_PIECE_BYTES));
-        let number = delta_number(epoch, piece);
-        put(table, (epoch, piece), Kind::Delta, number, bytes)?;
+        let (bytes, behind) = rest.split_at(rest.len().min(PIECE_BYTES));
+        let seed = piece_number(number, piece);
+        put(table, (number, piece), kind, seed, bytes)?;
         rest = behind;
         if rest.is_empty() {
             break;
@@ -490,7 +513,7 @@ pub(super) fn put_delta(
     Ok(())
 }
 
-/// Puts records back as they were.
+/// Puts records back as they were stored.
 pub(super) struct Filler<'t> {
     tx: &'t WriteTransaction,
     pub(super) head: Head,
@@ -507,23 +530,20 @@ impl Filler<'_> {
                 0,
                 payload,
             ),
-            Record::Base(payload) => {
-                let number = u32::try_from(totals.base_chunks)
-                    .map_err(|_| Fault::damaged("too many snapshot chunks"))?;
+            Record::Base(number, payload) => {
                 totals.base_chunks += 1;
                 totals.base_bytes += payload.len() as u64;
-                put(
-                    &mut self.tx.open_table(BASE)?,
-                    number,
-                    Kind::Base,
-                    u64::from(number),
-                    payload,
-                )
+                put_pieces(&mut self.tx.open_table(BASE)?, Kind::Base, number, payload)
             }
             Record::Delta(epoch, payload) => {
                 totals.deltas += 1;
                 totals.delta_bytes += payload.len() as u64;
-                put_delta(&mut self.tx.open_table(DELTAS)?, epoch, payload)
+                put_pieces(
+                    &mut self.tx.open_table(DELTAS)?,
+                    Kind::Delta,
+                    epoch,
+                    payload,
+                )
             }
             Record::Outbox {
                 connection,

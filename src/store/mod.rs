@@ -18,16 +18,17 @@
 //!
 //! headwater.redb
 //!   head    0 -> head record (epoch, counts, sizes) · 1 -> meta of the engine
-//!   base    chunk number -> bytes          the last snapshot
-//!   deltas  epoch -> bytes                 one blob an epoch since that snapshot
-//!   outbox  (connection, first number) -> rows, appended at, bytes
+//!   base    (chunk number, piece) -> bytes, packed    the last snapshot
+//!   deltas  (epoch, piece) -> bytes, packed           one blob an epoch since that snapshot
+//!   outbox  (connection, first number) -> rows, appended at, bytes, packed
 //!   dead    id -> dead letter
 //! ```
 //! Each value is framed: a format byte, an XXH3 of kind, key and payload, the payload. What was written is what is
 //! read, or it is an error: redb checks its pages when it opens, not when it reads, and a card may rot between.
 //!
 //! Why a blob an epoch: one small key rewrites pages of 4 KiB up to the root; a thousand keys written one by one cost
-//! 88 times their bytes, as one blob 1.08 times. The engine decides when to fold the deltas into a snapshot.
+//! 88 times their bytes, as one blob 1.08 times. The engine decides when to fold the deltas into a snapshot. Blobs are
+//! packed (`packing.rs`) and cut to fill pages.
 //!
 //! # Bounds
 //! Dead letters have a limit in bytes and in count, and the oldest go first, counted. The cache has a size. The
@@ -59,6 +60,7 @@ mod fallback;
 mod files;
 mod ledger;
 mod open;
+mod packing;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -72,10 +74,6 @@ pub use fallback::FallbackStats;
 pub use open::Store;
 /// What a simulated disk implements to stand in for the file.
 pub use redb::StorageBackend;
-
-/// How much one snapshot chunk should have at most. A page of redb is a power of two, so 64 KiB and a header would
-/// take 128 KiB.
-pub const SNAPSHOT_CHUNK_BYTES: usize = 65_536 - 64;
 
 /// How many files may be in quarantine. A disk that damages more is failing, and more copies would fill it.
 pub const MAX_QUARANTINED: usize = 8;
@@ -117,9 +115,10 @@ pub enum StateWrite {
     /// Nothing.
     #[default]
     Unchanged,
-    /// Appends one blob under the epoch's number. A large one fills a page of a power of two: 33,000 bytes cost 64 KiB.
+    /// Appends one blob under the epoch's number.
     Delta(Vec<u8>),
-    /// Replaces the base and drops all deltas. Chunks of at most [`SNAPSHOT_CHUNK_BYTES`], given back as they are.
+    /// Replaces the base and drops all deltas. The chunks are given back as they are; each is packed by itself, and in
+    /// memory while it is.
     Snapshot(Vec<Vec<u8>>),
 }
 
@@ -217,7 +216,8 @@ pub struct Recovered {
 pub struct CommitStats {
     /// The length of the file.
     pub file_bytes: u64,
-    /// What was handed to the disk for this commit, pages and headers included, and the fallback if it was due.
+    /// What was handed to the disk for this commit, in blocks of 4 KiB, pages and headers included, and the fallback if it
+    /// was due. What the filesystem writes for itself is not known here.
     pub written_bytes: u64,
     /// What the commit carried.
     pub payload_bytes: u64,
@@ -229,7 +229,7 @@ pub struct CommitStats {
     pub totals: Totals,
 }
 
-/// Counts and sizes of what the file holds, without pages and frames.
+/// Counts and sizes of what the file holds, packed, without pages and frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Chunks of the base.

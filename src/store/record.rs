@@ -7,11 +7,12 @@
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::error::Fault;
+use super::packing::pack;
 use super::{DeadLetter, Totals};
 use crate::state::{Decoder, Encoder};
 
 /// The format of frames, head record, outbox chunks, dead letters, tables and fallback.
-pub(super) const FORMAT: u8 = 2;
+pub(super) const FORMAT: u8 = 3;
 
 /// What a frame adds to its payload.
 pub(super) const FRAME_BYTES: usize = 9;
@@ -28,7 +29,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Head => "head record",
             Self::Meta => "meta record",
@@ -140,17 +141,17 @@ impl Head {
     }
 }
 
-/// What stands before the rows of an outbox chunk.
+/// An outbox chunk: how many rows, when they were appended, and the rows, packed.
 pub(super) fn encode_outbox(rows: u32, appended_at_micros: i64, bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = Encoder::over(Vec::with_capacity(bytes.len() + 16));
+    let mut encoder = Encoder::new();
     encoder.u64(u64::from(rows));
     encoder.i64(appended_at_micros);
     let mut payload = encoder.into_bytes();
-    payload.extend_from_slice(bytes);
+    payload.extend_from_slice(&pack(bytes));
     payload
 }
 
-/// Rows, time and bytes of an outbox chunk.
+/// Rows, time and packed bytes of an outbox chunk.
 pub(super) fn decode_outbox(payload: &[u8]) -> Result<(u32, i64, &[u8]), Fault> {
     let mut decoder = Decoder::new(payload);
     let rows = u32::try_from(decoder.u64()?)
@@ -219,9 +220,9 @@ mod tests {
         assert_eq!(head.encode(), [0xac, 2, 2, 0, 0, 0, 0, 0, 0, 0, 0, 9]);
         assert_eq!(
             frame(Kind::Delta, 7, b"ab"),
-            [2, 72, 196, 133, 41, 253, 220, 84, 165, b'a', b'b']
+            [3, 72, 196, 133, 41, 253, 220, 84, 165, b'a', b'b']
         );
-        assert_eq!(encode_outbox(3, -1, b"xy"), [3, 1, b'x', b'y']);
+        assert_eq!(encode_outbox(3, -1, b"xy"), [3, 1, 0, b'x', b'y']);
     }
 
     #[test]

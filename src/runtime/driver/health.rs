@@ -140,7 +140,7 @@ impl Driver {
         if let Some(budget) = self.flash.overdrawn() {
             let budget = Megabytes(budget);
             trouble(&format!(
-                "flash budget of {budget} a day used up, rows wait longer"
+                "flash budget of {budget} a day used up, rows wait for it"
             ));
         }
         let (received, made) = self.rates.take(now.steady_micros, &self.engine);

@@ -20,7 +20,7 @@ impl Driver {
                 break;
             };
             self.take(event, now);
-            if self.committing.is_none() && self.commit_due(now) == Some(0) {
+            if self.committing.is_none() && self.commit_due() == Some(0) {
                 break;
             }
         }
@@ -116,7 +116,10 @@ impl Driver {
             if let Some(line) = self.line(received.connection) {
                 line.pacer.arrived(now.steady_micros);
             }
+        } else if tracked {
+            self.changes.note_rows(now.steady_micros);
         } else {
+            // What is acknowledged on receipt is lost by a crash for no longer than the interval.
             self.changes.note(now.steady_micros);
         }
     }
@@ -133,7 +136,7 @@ impl Driver {
             received: now.wall,
         };
         self.engine.deliver_line(line.source, &message, now);
-        self.changes.note(now.steady_micros);
+        self.changes.note_rows(now.steady_micros);
     }
 
     /// Counts what the connections had to drop.

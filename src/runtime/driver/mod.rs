@@ -289,7 +289,7 @@ impl Driver {
             wake = wake.min(now.steady_micros + health::MEASURE_INTERVAL_MICROS);
         }
         if self.committing.is_none() {
-            wake = wake.min(self.commit_due(now).unwrap_or(wake));
+            wake = wake.min(self.commit_due().unwrap_or(wake));
         }
         if let Some(tick) = self.engine.next_tick() {
             wake = wake.min(tick.max(now.steady_micros + 10_000));

@@ -1,10 +1,11 @@
 //! When an epoch is committed, and what that writes to flash.
 //!
-//! A commit writes some 20 KB however little has changed, and flash wears with what is written. So each thing waits for
-//! as long as it can: what was derived, and what nobody would send again, for `commit.interval`; input that derived
-//! nothing, which the broker holds until it is acknowledged, for `commit.quiet_interval`, and so what upstream has
-//! confirmed. A broker that waits for acknowledgements is never kept waiting ([`Pacer`](crate::engine::Pacer)), whatever
-//! the budget says: its queue is bounded, and what does not fit there is lost.
+//! A commit writes some 30 KB however little has changed, and flash wears with what is written. So each thing waits for
+//! as long as it can: what was derived, and what nobody would send again, for `commit.interval`, and if the flash budget is
+//! used up until it has room, but no longer than `commit.quiet_interval`; input that derived nothing, which the broker holds
+//! until it is acknowledged, for `commit.quiet_interval`, and so what upstream has confirmed. A broker that waits for
+//! acknowledgements is never kept waiting ([`Pacer`](crate::engine::Pacer)), whatever the budget says: its queue is
+//! bounded, and what does not fit there is lost.
 
 use tracing::{info, warn};
 
@@ -34,12 +35,12 @@ impl Changes {
         }
     }
 
-    /// Something that nobody would send again, or that somebody has asked for.
+    /// Something that has to be stored within the interval whatever it costs.
     pub(super) fn note(&mut self, now: u64) {
         self.first.get_or_insert(now);
     }
 
-    /// Rows or dead letters.
+    /// Rows, dead letters, or input that nobody would send again.
     pub(super) fn note_rows(&mut self, now: u64) {
         self.first_row.get_or_insert(now);
     }
@@ -62,18 +63,16 @@ impl Changes {
         self.first_quiet = None;
     }
 
-    /// When it is to be committed, 0 for at once. With `saving` rows wait for the quiet interval.
-    fn due(&self, saving: bool) -> Option<u64> {
+    /// When it is to be committed, 0 for at once. The flash budget has room from `room_at` on.
+    fn due(&self, room_at: u64) -> Option<u64> {
         if self.urgent {
             return Some(0);
         }
-        let of_rows = if saving {
-            self.quiet_micros
-        } else {
-            self.interval_micros
-        };
         let first = self.first.map(|since| since + self.interval_micros);
-        let rows = self.first_row.map(|since| since + of_rows);
+        let rows = self.first_row.map(|since| {
+            let latest = since + self.quiet_micros;
+            room_at.clamp(since + self.interval_micros, latest)
+        });
         let quiet = self.first_quiet.map(|since| since + self.quiet_micros);
         first.into_iter().chain(rows).chain(quiet).min()
     }
@@ -93,11 +92,13 @@ impl FlashWear {
             (COMMIT_BYTES as f64 * 86_400.0 / interval.as_secs_f64()) as u64
         };
         let at_rest = a_day(settings.quiet_interval);
+        let rows_all_the_time = a_day(settings.commit_interval);
         info!(
             at_rest = %Megabytes(at_rest),
-            rows_all_the_time = %Megabytes(a_day(settings.commit_interval)),
+            rows_all_the_time =
+                %Megabytes(settings.flash_budget_bytes.map_or(rows_all_the_time, |it| it.min(rows_all_the_time))),
             window_of_messages = settings.connections.iter().map(|c| c.receive_maximum).min(),
-            "flash, a day: a commit writes at least 20 KB; one is made each commit.quiet_interval with input, each \
+            "flash, a day: a commit writes at least 28 KB; one is made each commit.quiet_interval with input, each \
              commit.interval with rows, and for each full window of unacknowledged messages"
         );
         if let Some(budget) = settings.flash_budget_bytes
@@ -134,19 +135,19 @@ impl FlashWear {
 
 impl Driver {
     /// When the epoch is to be committed, 0 for at once.
-    pub(super) fn commit_due(&self, now: Clock) -> Option<u64> {
+    pub(super) fn commit_due(&self) -> Option<u64> {
         let pacers = self.sources.iter().filter_map(|line| line.pacer.due());
-        let saving = self.flash.written.is_used_up(now.steady_micros);
+        let room_at = self.flash.written.room_at();
         // Nor does an epoch grow without end while its interval lasts, or hold up the input by what it keeps from going.
         let gathered = self.engine.epoch_bytes();
         let full = gathered >= EPOCH_LIMIT_BYTES || gathered > 0 && !self.engine.has_room();
         let full = full.then_some(0);
-        pacers.chain(self.changes.due(saving)).chain(full).min()
+        pacers.chain(self.changes.due(room_at)).chain(full).min()
     }
 
     pub(super) fn commit_if_due(&mut self, now: Clock) {
         let due = self
-            .commit_due(now)
+            .commit_due()
             .is_some_and(|due| due <= now.steady_micros);
         if due && self.committing.is_none() {
             self.commit(now);
@@ -164,7 +165,12 @@ impl Driver {
         let Some(budget) = self.flash.budget_bytes else {
             return;
         };
-        let used_up = self.flash.written.is_used_up(now);
+        // Where it is spent as it grows it is used up between any two commits: that is one state, and told once.
+        let used_up = if self.flash.used_up {
+            !self.flash.written.has_recovered(now)
+        } else {
+            self.flash.written.is_used_up(now)
+        };
         if used_up == self.flash.used_up {
             return;
         }
@@ -174,7 +180,7 @@ impl Driver {
             warn!(
                 budget = %Megabytes(budget),
                 bytes_per_day = per_day,
-                "FLASH BUDGET used up: rows wait up to {:?} (commit.quiet_interval) for their commit; {}",
+                "FLASH BUDGET used up: rows wait until their commit is within it, up to {:?} (commit.quiet_interval); {}",
                 self.settings.quiet_interval,
                 self.less_flash()
             );
@@ -200,7 +206,7 @@ impl Driver {
                 flash_a_day = per_day.map(tracing::field::display),
                 "the broker sends no more than this many messages before it waits for a commit; for fewer commits, and so \
                  less wear, raise receive_maximum to {} here, and the broker's own limit of unacknowledged messages if it has one",
-                connection.receive_maximum.max(500)
+                connection.receive_maximum.max(1_000)
             );
         }
     }
@@ -214,7 +220,7 @@ impl Driver {
                     "the broker of connection {} sends no more than {window} messages before it waits for a commit: \
                      raise receive_maximum to {} here, and the broker's own limit of unacknowledged messages if it has one",
                     connection.name,
-                    connection.receive_maximum.max(500)
+                    connection.receive_maximum.max(1_000)
                 );
             }
         }
