@@ -36,7 +36,7 @@ fn growing(epoch: u64) -> EpochCommit {
             first_number: epoch,
             rows: 1,
             appended_at_micros: 0,
-            bytes: bytes_of(epoch, 60_000),
+            bytes: bytes_of(epoch, 60_000).into(),
         }],
         ..EpochCommit::default()
     }

@@ -94,7 +94,7 @@ impl Model {
                 appended_at_micros: random.next() as i64,
                 bytes: {
                     let len = size(random);
-                    random.bytes(len)
+                    random.bytes(len).into()
                 },
             })
             .collect();
@@ -164,7 +164,7 @@ fn read_all(store: &mut Store, recovered: &Recovered) -> Result<Model, String> {
             first_number: index.first_number,
             rows: index.rows,
             appended_at_micros: index.appended_at_micros,
-            bytes,
+            bytes: bytes.into(),
         };
         outbox.insert((index.connection.to_string(), index.first_number), chunk);
     }

@@ -104,7 +104,7 @@ impl Broker {
 /// What upstream has, by id.
 type Upstream = BTreeMap<String, String>;
 /// Rows in the outbox, by chunk.
-type Chunks = BTreeMap<u64, Vec<u8>>;
+type Chunks = BTreeMap<u64, bytes::Bytes>;
 
 /// Everything outside the gateway, and what must be inside.
 #[derive(Clone, Debug)]
@@ -137,7 +137,7 @@ impl Gateway {
         let mut found = Chunks::new();
         for index in &recovered.outbox {
             let bytes = store.read_outbox(&index.connection, index.first_number);
-            found.insert(index.first_number, bytes.map_err(|e| e.to_string())?);
+            found.insert(index.first_number, bytes.map_err(|e| e.to_string())?.into());
         }
         if recovered.epoch == world.epoch && found != world.outbox {
             let epoch = world.epoch;

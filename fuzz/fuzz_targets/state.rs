@@ -16,6 +16,6 @@ fuzz_target!(|bytes: &[u8]| {
         key_bytes(&key, &mut again);
         assert!(decode_key(&again).is_ok());
     }
-    let _ = decode_rows(bytes);
+    let _ = decode_rows(&bytes.to_vec().into());
     let _ = Ledger::new(10).restore(&mut Decoder::new(bytes));
 });

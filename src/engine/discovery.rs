@@ -69,7 +69,7 @@ pub(super) fn announcement(discovery: &Discovery, sink: &Sink, topic: &str, qos:
     OutboxRow {
         id: Lineage::derived(sink.fingerprint, topic.as_bytes()),
         topic,
-        payload: payload.to_string().into_bytes(),
+        payload: payload.to_string().into(),
         qos,
         retain: true,
     }

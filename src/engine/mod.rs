@@ -28,7 +28,7 @@ mod timelines;
 pub use checkpoint::{RestoreError, SealedEpoch, StateChange, Stored};
 pub use flash::{COMMIT_BYTES, Flash};
 pub use ledger::{Ledger, Verdict, publish_hash};
-pub use outbox::{Chunk, Outbox, OutboxLimits, OutboxRow, Policy, decode_rows};
+pub use outbox::{Chunk, NewRow, Outbox, OutboxLimits, OutboxRow, Policy, decode_rows};
 pub use output::{Counters, DeadLetter, LocalRow};
 pub use pacing::Pacer;
 pub use routing::topic_matches;

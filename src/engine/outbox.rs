@@ -11,6 +11,8 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+
 use crate::state::{Decoder, Encoder, StateError};
 use crate::types::Lineage;
 
@@ -37,13 +39,41 @@ pub struct OutboxLimits {
     pub policy: Policy,
 }
 
-/// A derived event on its way to a broker.
+/// A derived event on its way to a broker. What was read from a chunk shares its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutboxRow {
     /// The topic.
     pub topic: String,
     /// The payload.
-    pub payload: Vec<u8>,
+    pub payload: Bytes,
+    /// 0 or 1.
+    pub qos: u8,
+    /// Whether the broker keeps it.
+    pub retain: bool,
+    /// The event's id.
+    pub id: Lineage,
+}
+
+impl OutboxRow {
+    /// The same, to be appended.
+    pub(super) fn as_new(&self) -> NewRow<'_> {
+        NewRow {
+            topic: &self.topic,
+            payload: &self.payload,
+            qos: self.qos,
+            retain: self.retain,
+            id: self.id,
+        }
+    }
+}
+
+/// A derived event that is appended.
+#[derive(Clone, Copy, Debug)]
+pub struct NewRow<'a> {
+    /// The topic.
+    pub topic: &'a str,
+    /// The payload.
+    pub payload: &'a [u8],
     /// 0 or 1.
     pub qos: u8,
     /// Whether the broker keeps it.
@@ -59,8 +89,8 @@ pub struct Chunk {
     pub first_number: u64,
     /// How many rows.
     pub rows: u32,
-    /// The rows, as [`decode_rows`] reads them.
-    pub bytes: Vec<u8>,
+    /// The rows, as [`decode_rows`] reads them. The store and the connection that sends them share them.
+    pub bytes: Bytes,
     /// Processing time of the append, microseconds since 1970.
     pub appended_at_micros: i64,
 }
@@ -197,7 +227,7 @@ impl Outbox {
     }
 
     /// Appends a row to the epoch, unless it is dropped by the policy.
-    pub fn append(&mut self, row: &OutboxRow, now_micros: i64) {
+    pub fn append(&mut self, row: NewRow<'_>, now_micros: i64) {
         let size = (row.topic.len() + row.payload.len() + 24) as u64;
         if self.limits.policy == Policy::DropNewest && self.bytes() + size > self.limits.limit_bytes
         {
@@ -215,7 +245,7 @@ impl Outbox {
         if self.open_rows == 0 {
             return;
         }
-        let bytes = std::mem::take(&mut self.open).into_bytes();
+        let bytes = Bytes::from(std::mem::take(&mut self.open).into_bytes());
         let (first_number, rows) = (self.next_number, self.open_rows);
         self.open_rows = 0;
         self.insert(first_number, rows, bytes.len() as u64, now_micros);
@@ -335,22 +365,22 @@ impl Outbox {
     }
 }
 
-fn encode_row(row: &OutboxRow, out: &mut Encoder) {
+fn encode_row(row: NewRow<'_>, out: &mut Encoder) {
     out.u8(row.qos | u8::from(row.retain) << 1);
-    out.str(&row.topic);
-    out.bytes(&row.payload);
+    out.str(row.topic);
+    out.bytes(row.payload);
     out.lineage(row.id);
 }
 
 /// The rows of a chunk, in order.
-pub fn decode_rows(bytes: &[u8]) -> Result<Vec<OutboxRow>, StateError> {
-    let mut from = Decoder::new(bytes);
+pub fn decode_rows(chunk: &Bytes) -> Result<Vec<OutboxRow>, StateError> {
+    let mut from = Decoder::new(chunk);
     let mut rows = Vec::new();
     while !from.is_empty() {
         let flags = from.u8()?;
         rows.push(OutboxRow {
             topic: from.str()?.to_owned(),
-            payload: from.bytes()?.to_vec(),
+            payload: chunk.slice_ref(from.bytes()?),
             qos: flags & 1,
             retain: flags & 2 != 0,
             id: from.lineage()?,
@@ -367,11 +397,15 @@ mod tests {
         let topic = format!("t/{n}");
         OutboxRow {
             topic,
-            payload: vec![7; 100],
+            payload: vec![7; 100].into(),
             qos: 1,
             retain: n.is_multiple_of(2),
             id: Lineage(n.into()),
         }
+    }
+
+    fn append(outbox: &mut Outbox, n: u64, now_micros: i64) {
+        outbox.append(row(n).as_new(), now_micros);
     }
 
     fn outbox(policy: Policy, limit_bytes: u64) -> Outbox {
@@ -385,7 +419,7 @@ mod tests {
     #[test]
     fn rows_leave_by_whole_chunks_in_any_order_of_acknowledgement() {
         let mut outbox = outbox(Policy::Block, 1 << 20);
-        (0..100).for_each(|n| outbox.append(&row(n), 0));
+        (0..100).for_each(|n| append(&mut outbox, n, 0));
         let (appended, removed) = outbox.seal(0);
         assert_eq!((appended.len(), removed.len(), outbox.rows()), (2, 0, 100));
         let decoded: Vec<_> = appended
@@ -405,7 +439,7 @@ mod tests {
     #[test]
     fn block_says_when_there_is_no_room() {
         let mut outbox = outbox(Policy::Block, 1_000);
-        (0..9).for_each(|n| outbox.append(&row(n), 0));
+        (0..9).for_each(|n| append(&mut outbox, n, 0));
         assert!(!outbox.has_room());
         outbox.seal(0);
         (0..9).for_each(|n| assert!(outbox.acknowledge(n)));
@@ -415,14 +449,14 @@ mod tests {
     #[test]
     fn drop_policies_count_what_they_drop() {
         let mut newest = outbox(Policy::DropNewest, 1_000);
-        (0..20).for_each(|n| newest.append(&row(n), 0));
+        (0..20).for_each(|n| append(&mut newest, n, 0));
         newest.seal(0);
         assert_eq!(newest.rows() + newest.dropped().0, 20);
         assert!(newest.bytes() <= 1_000 && newest.is_waiting(0));
 
         let mut oldest = outbox(Policy::DropOldest, 20_000);
         for epoch in 0..10 {
-            (0..64).for_each(|n| oldest.append(&row(epoch * 64 + n), 0));
+            (0..64).for_each(|n| append(&mut oldest, epoch * 64 + n, 0));
             oldest.seal(0);
         }
         assert_eq!(oldest.rows() + oldest.dropped().0, 640);
@@ -432,9 +466,9 @@ mod tests {
     #[test]
     fn old_rows_expire() {
         let mut outbox = outbox(Policy::Block, 1 << 20);
-        outbox.append(&row(0), 0);
+        append(&mut outbox, 0, 0);
         outbox.seal(0);
-        outbox.append(&row(1), 5_000);
+        append(&mut outbox, 1, 5_000);
         let (appended, removed) = outbox.seal(5_000);
         assert_eq!(
             (appended.len(), removed, outbox.dropped()),
@@ -447,7 +481,7 @@ mod tests {
         let mut outbox = outbox(Policy::Block, 1 << 20);
         outbox.restore(64, 10, 500, 0);
         outbox.resume_at(200);
-        outbox.append(&row(0), 0);
+        append(&mut outbox, 0, 0);
         assert_eq!(outbox.seal(0).0[0].first_number, 200);
         assert_eq!(outbox.chunk_after(Some(64)), None, "not in the store yet");
         outbox.committed();

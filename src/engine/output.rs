@@ -7,7 +7,7 @@ use compact_str::CompactString;
 
 use super::discovery::{Announced, Announcement, announcement};
 use super::graph::Exit;
-use super::{ConnectionOptions, Outbox, OutboxRow};
+use super::{ConnectionOptions, NewRow, Outbox};
 use crate::codec::{CsvFormat, JsonEncoder, Message, TimestampFormat, encode_csv, encode_text};
 use crate::ops::Discard;
 use crate::plan::{Format, NodeId, Plan, Sink, SinkConnector, SinkId, TopicPart};
@@ -87,6 +87,7 @@ pub(super) struct Output {
     announced: Vec<Announced>,
     max_topics: usize,
     text: String,
+    topic: String,
 }
 
 enum Target {
@@ -123,6 +124,7 @@ impl Output {
             announced: plan.sinks.iter().map(|_| Announced::default()).collect(),
             max_topics: max_keys,
             text: String::new(),
+            topic: String::new(),
         }
     }
 
@@ -263,12 +265,14 @@ impl Exit for DuringMessage<'_> {
                 else {
                     return;
                 };
-                match render_topic(topic, row, sink) {
-                    Ok(topic) => {
+                output.topic.clear();
+                match render_topic(topic, row, sink, &mut output.topic) {
+                    Ok(()) => {
+                        let topic = output.topic.as_str();
                         if let Some(discovery) = discovery {
-                            match output.announced[id.0].note(&topic, output.max_topics) {
+                            match output.announced[id.0].note(topic, output.max_topics) {
                                 Announcement::Due => output.outboxes[connection].append(
-                                    &announcement(discovery, sink, &topic, *qos),
+                                    announcement(discovery, sink, topic, *qos).as_new(),
                                     output.now_micros,
                                 ),
                                 Announcement::Refused => {
@@ -278,15 +282,14 @@ impl Exit for DuringMessage<'_> {
                                 Announcement::Known => {}
                             }
                         }
-                        let payload = output.text.clone().into_bytes();
-                        let row = OutboxRow {
+                        let row = NewRow {
                             topic,
-                            payload,
+                            payload: output.text.as_bytes(),
                             qos: *qos,
                             retain: *retain,
                             id: event,
                         };
-                        output.outboxes[connection].append(&row, output.now_micros);
+                        output.outboxes[connection].append(row, output.now_micros);
                     }
                     Err(detail) => {
                         let discard = Discard {
@@ -345,8 +348,13 @@ impl Encoding {
     }
 }
 
-fn render_topic(parts: &[TopicPart], row: &[Value], sink: &Sink) -> Result<String, String> {
-    let mut topic = String::new();
+/// Writes the topic of a row to `topic`, which is empty.
+fn render_topic(
+    parts: &[TopicPart],
+    row: &[Value],
+    sink: &Sink,
+    topic: &mut String,
+) -> Result<(), String> {
     for part in parts {
         match part {
             TopicPart::Literal(text) => topic.push_str(text),
@@ -356,12 +364,7 @@ fn render_topic(parts: &[TopicPart], row: &[Value], sink: &Sink) -> Result<Strin
                 if row[*index].is_null() {
                     return Err(format!("column `{}` of the topic is NULL", column.name));
                 }
-                encode_text(
-                    &row[*index],
-                    &column.ty,
-                    &TimestampFormat::Iso8601,
-                    &mut topic,
-                );
+                encode_text(&row[*index], &column.ty, &TimestampFormat::Iso8601, topic);
                 if topic[start..].contains(['+', '#', '\0']) || topic.len() == start {
                     return Err(format!(
                         "column `{}` = {:?} cannot be part of a topic (empty, or with +, # or NUL)",
@@ -378,7 +381,7 @@ fn render_topic(parts: &[TopicPart], row: &[Value], sink: &Sink) -> Result<Strin
             topic.len()
         ));
     }
-    Ok(topic)
+    Ok(())
 }
 
 /// The fingerprint under which something beside an operator keeps state.

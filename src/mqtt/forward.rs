@@ -467,7 +467,7 @@ async fn publish(client: &AsyncClient, number: u64, row: OutboxRow) -> Result<Se
     let options = PublishOptions::new(qos)
         .retain(row.retain)
         .properties(properties);
-    let (topic, payload) = (row.topic, Bytes::from(row.payload));
+    let (topic, payload) = (row.topic, row.payload);
     let published = client
         .publish_tracked(topic.clone(), payload.clone(), options)
         .await;

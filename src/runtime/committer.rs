@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc as blocking};
 use std::time::Duration;
 
+use bytes::Bytes;
 use compact_str::CompactString;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
@@ -58,7 +59,7 @@ pub(super) enum StoreEvent {
     Chunk {
         connection: usize,
         first_number: u64,
-        bytes: Option<Vec<u8>>,
+        bytes: Option<Bytes>,
     },
     /// A dead letter to be sent through again, and who waits to hear about it.
     Letter {
@@ -144,7 +145,7 @@ impl Worker {
                         read => read,
                     };
                     let bytes = match bytes {
-                        Ok(bytes) => Some(bytes),
+                        Ok(bytes) => Some(Bytes::from(bytes)),
                         Err(error) => {
                             error!(connection = %name, first_number, %error, "a piece of the outbox is lost");
                             None

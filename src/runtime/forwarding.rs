@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use bytes::Bytes;
 use compact_str::CompactString;
 use tracing::warn;
 
@@ -46,7 +47,7 @@ pub(super) struct Forwarding {
     ready: VecDeque<(u64, OutboxRow)>,
     /// The chunk being read, if one is, and whether it is still wanted.
     reading: Option<(u64, bool)>,
-    recent: VecDeque<(u64, Vec<u8>)>,
+    recent: VecDeque<(u64, Bytes)>,
     recent_bytes: usize,
     watch: Watch,
 }
@@ -117,7 +118,7 @@ impl Forwarding {
     }
 
     /// A chunk has been committed.
-    pub(super) fn committed(&mut self, first_number: u64, bytes: Vec<u8>) {
+    pub(super) fn committed(&mut self, first_number: u64, bytes: Bytes) {
         self.recent_bytes += bytes.len();
         self.recent.push_back((first_number, bytes));
         while self.recent_bytes > RECENT_LIMIT_BYTES
@@ -128,14 +129,14 @@ impl Forwarding {
     }
 
     /// A chunk that was asked for has been read.
-    pub(super) fn chunk_read(&mut self, first_number: u64, bytes: Option<&[u8]>) {
+    pub(super) fn chunk_read(&mut self, first_number: u64, bytes: Option<&Bytes>) {
         let wanted = self.reading.take() == Some((first_number, true));
         if let (true, Some(bytes)) = (wanted, bytes) {
             self.load(first_number, bytes);
         }
     }
 
-    fn load(&mut self, first_number: u64, bytes: &[u8]) {
+    fn load(&mut self, first_number: u64, bytes: &Bytes) {
         match decode_rows(bytes) {
             Ok(rows) => self.ready.extend((first_number..).zip(rows)),
             Err(error) => {

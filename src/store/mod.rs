@@ -67,6 +67,7 @@ mod tests;
 
 use std::path::PathBuf;
 
+use bytes::Bytes;
 use compact_str::CompactString;
 
 pub use error::{RecoveryNote, StoreError};
@@ -153,7 +154,7 @@ pub struct OutboxChunk {
     /// When it was appended, in microseconds since 1970.
     pub appended_at_micros: i64,
     /// The rows.
-    pub bytes: Vec<u8>,
+    pub bytes: Bytes,
 }
 
 /// An outbox chunk without its bytes.

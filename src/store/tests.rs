@@ -33,7 +33,7 @@ fn chunk(connection: &str, first_number: u64, bytes: &[u8]) -> OutboxChunk {
         first_number,
         rows: 2,
         appended_at_micros: 7,
-        bytes: bytes.to_vec(),
+        bytes: Bytes::copy_from_slice(bytes),
     }
 }
 

@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use compact_str::ToCompactString as _;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
@@ -109,7 +110,7 @@ struct Receipt {
 
 struct InFlight {
     receipts: Vec<Receipt>,
-    chunks: Vec<(usize, u64, Vec<u8>)>,
+    chunks: Vec<(usize, u64, Bytes)>,
     lines: Vec<String>,
 }
 
@@ -314,7 +315,8 @@ impl Driver {
         }
         let mut sealed = self.engine.seal(now);
         let files = self.files(&mut sealed);
-        let lines = sealed.local.iter().map(|row| row.line.clone()).collect();
+        let local = std::mem::take(&mut sealed.local);
+        let lines = local.into_iter().map(|row| row.line).collect();
         let commit = epoch_commit(
             &self.settings.engine_options(),
             sealed,

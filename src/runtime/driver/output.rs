@@ -35,7 +35,7 @@ impl Driver {
                 bytes,
             } => {
                 if let Some(forwarding) = &mut self.forwards[connection] {
-                    forwarding.chunk_read(first_number, bytes.as_deref());
+                    forwarding.chunk_read(first_number, bytes.as_ref());
                 }
                 if bytes.is_none() && self.engine.outbox_unreadable(connection, first_number) {
                     self.note_removal();
