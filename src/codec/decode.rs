@@ -359,6 +359,65 @@ mod tests {
     }
 
     #[test]
+    fn what_is_nested_is_of_its_type_or_null_or_the_message_is_wrong() {
+        let fields = [("a", Type::Int), ("b", Type::Array(Type::Int.into()))].map(|(name, ty)| {
+            crate::types::Field {
+                name: name.into(),
+                ty,
+            }
+        });
+        let element = Type::Row(fields.into());
+        let columns = vec![
+            column("list", Type::Array(element.clone().into()), &["list"]),
+            column("map", Type::Map(Type::Int.into(), element.into()), &["map"]),
+        ];
+        let mut decoder = Decoder::new(&json(), columns);
+        let mut decoded = |payload: &str| {
+            let rows = decoder.decode(&message("t", payload.as_bytes()));
+            rows.map(|rows| rows[0].clone())
+                .map_err(|error| error.reason())
+        };
+        let row =
+            |a: Option<i64>, b: Value| Value::Row([a.map_or(Value::Null, Value::Int), b].into());
+        let list = Value::Array([Value::Int(1), Value::Null].into());
+        let expected = [
+            row(Some(5), list.clone()),
+            Value::Null,
+            row(None, Value::Null),
+        ];
+        assert_eq!(
+            decoded(r#"{"list":[{"b":[1,null],"other":{"a":7},"a":"5"},null,{}]}"#).unwrap(),
+            [Value::Array(expected.into()), Value::Null]
+        );
+        let expected = [
+            (Value::Int(7), row(Some(2), list)),
+            (Value::Int(-1), Value::Null),
+        ];
+        assert_eq!(
+            decoded(r#"{"list":null,"map":{"7":{"\u0061":1,"a":2,"b":[1,null]},"-1":null}}"#)
+                .unwrap(),
+            [Value::Null, Value::Map(expected.into())]
+        );
+        for nested in [
+            r#""list":{"a":1}"#,
+            r#""list":[7]"#,
+            r#""list":[{"a":[]}]"#,
+            r#""list":[{"b":{}}]"#,
+            r#""list":[{"b":7}]"#,
+            r#""list":[{"b":[true]}]"#,
+            r#""map":[]"#,
+            r#""map":{"x":null}"#,
+        ] {
+            assert_eq!(
+                decoded(&format!("{{{nested}}}")),
+                Err("wrong_type"),
+                "{nested}"
+            );
+        }
+        assert_eq!(decoded(r#"{"list":[{"a":1,}]}"#), Err("invalid_json"));
+    }
+
+    #[test]
     fn composite_types_and_exact_integers() {
         let reading = Type::Row(
             [("name", Type::String), ("value", Type::BigInt)]

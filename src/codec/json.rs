@@ -9,14 +9,17 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use compact_str::CompactString;
-use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::de::{
+    DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Unexpected,
+    Visitor,
+};
 use serde_json::value::RawValue;
 
 use super::decode::{InputColumn, Origin, cleared_row, row_of, utf8, wrong_type};
 use super::layout::Layouts;
 use super::scalar::parse_scalar;
 use super::{CodecError, JsonFormat, TimestampFormat};
-use crate::types::{Row, Type, Value};
+use crate::types::{Field, Row, Type, Value};
 
 /// How deep ARRAY, ROW and MAP columns may nest: more than any declared type needs.
 const MAX_TYPE_DEPTH: usize = 32;
@@ -313,31 +316,15 @@ pub(super) fn parse_value(
         return None;
     }
     match ty {
-        Type::Array(item) => {
-            let elements: Vec<&RawValue> = serde_json::from_str(raw).ok()?;
-            let values = elements
-                .iter()
-                .map(|e| parse_value(e.get(), item, timestamps, depth + 1));
-            Some(Value::Array(values.collect::<Option<Vec<_>>>()?.into()))
-        }
-        Type::Row(fields) => {
-            let object: std::collections::HashMap<CompactString, &RawValue> =
-                serde_json::from_str(raw).ok()?;
-            let values = fields
-                .iter()
-                .map(|field| match object.get(field.name.as_str()) {
-                    Some(raw) => parse_value(raw.get(), &field.ty, timestamps, depth + 1),
-                    None => Some(Value::Null),
-                });
-            Some(Value::Row(values.collect::<Option<Vec<_>>>()?.into()))
-        }
-        Type::Map(key, value) => {
-            let object: OrderedObject<'_> = serde_json::from_str(raw).ok()?;
-            let pairs = object.0.iter().map(|(name, raw)| {
-                let key = parse_scalar(name, key, timestamps)?;
-                Some((key, parse_value(raw.get(), value, timestamps, depth + 1)?))
-            });
-            Some(Value::Map(pairs.collect::<Option<Vec<_>>>()?.into()))
+        Type::Array(_) | Type::Row(_) | Type::Map(..) => {
+            let typed = Typed {
+                ty,
+                timestamps,
+                depth,
+            };
+            typed
+                .deserialize(&mut serde_json::Deserializer::from_str(raw))
+                .ok()
         }
         // Bytes are Base64 in JSON, where they are written and where they are read.
         Type::Bytes => {
@@ -359,27 +346,133 @@ pub(super) fn parse_value(
     }
 }
 
-/// An object's members in their order, as a MAP keeps them.
-struct OrderedObject<'a>(Vec<(CompactString, &'a RawValue)>);
+/// Reads a value of a type, in one pass over all that is nested in it. Anything of another type is an error, which says no
+/// more than that: the text has been found to be JSON before.
+#[derive(Clone, Copy)]
+struct Typed<'t> {
+    ty: &'t Type,
+    timestamps: &'t TimestampFormat,
+    depth: usize,
+}
 
-impl<'de> serde::Deserialize<'de> for OrderedObject<'de> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Members;
-        impl<'de> Visitor<'de> for Members {
-            type Value = OrderedObject<'de>;
+impl<'t> Typed<'t> {
+    /// The same for what is nested in it.
+    const fn of(self, ty: &'t Type) -> Self {
+        Self {
+            ty,
+            depth: self.depth + 1,
+            ..self
+        }
+    }
+}
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
+impl<'de> DeserializeSeed<'de> for Typed<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Value, D::Error> {
+        match self.ty {
+            Type::Array(_) | Type::Row(_) | Type::Map(..) if self.depth <= MAX_TYPE_DEPTH => {
+                from.deserialize_option(self)
             }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members: Vec<(CompactString, &RawValue)> = Vec::new();
-                while let Some((key, value)) = map.next_entry()? {
-                    members.push((key, value));
-                }
-                Ok(OrderedObject(members))
+            ty => {
+                let raw: &'de RawValue = serde::Deserialize::deserialize(from)?;
+                parse_value(raw.get(), ty, self.timestamps, self.depth)
+                    .ok_or_else(|| D::Error::custom("another type"))
             }
         }
-        from.deserialize_map(Members)
+    }
+}
+
+impl<'de> Visitor<'de> for Typed<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a {}", self.ty)
+    }
+
+    fn visit_none<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, from: D) -> Result<Value, D::Error> {
+        match self.ty {
+            Type::Array(_) => from.deserialize_seq(self),
+            _ => from.deserialize_map(self),
+        }
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+        let Type::Array(item) = self.ty else {
+            return Err(A::Error::invalid_type(Unexpected::Seq, &self));
+        };
+        let mut values = Vec::new();
+        while let Some(value) = seq.next_element_seed(self.of(item))? {
+            values.push(value);
+        }
+        Ok(Value::Array(values.into()))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        match self.ty {
+            Type::Row(fields) => {
+                let mut values = vec![Value::Null; fields.len()];
+                // Most objects have their members in the order of the columns.
+                let mut expected = 0;
+                while let Some(at) = map.next_key_seed(Member { fields, expected })? {
+                    match at {
+                        // Of two of one name the last counts.
+                        Some(at) => {
+                            values[at] = map.next_value_seed(self.of(&fields[at].ty))?;
+                            expected = at + 1;
+                        }
+                        None => {
+                            map.next_value::<IgnoredAny>()?;
+                        }
+                    }
+                }
+                Ok(Value::Row(values.into()))
+            }
+            Type::Map(key_type, value_type) => {
+                let mut pairs = Vec::new();
+                while let Some(name) = map.next_key::<CompactString>()? {
+                    let key = parse_scalar(&name, key_type, self.timestamps)
+                        .ok_or_else(|| A::Error::custom("another type"))?;
+                    pairs.push((key, map.next_value_seed(self.of(value_type))?));
+                }
+                Ok(Value::Map(pairs.into()))
+            }
+            _ => Err(A::Error::invalid_type(Unexpected::Map, &self)),
+        }
+    }
+}
+
+/// Finds the field that a key names, from the one that is expected on, without keeping the key.
+#[derive(Clone, Copy)]
+struct Member<'f> {
+    fields: &'f [Field],
+    expected: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for Member<'_> {
+    type Value = Option<usize>;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
+        from.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Member<'_> {
+    type Value = Option<usize>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
+        let (before, after) = self.fields.split_at(self.expected);
+        let found = after.iter().position(|field| field.name == key);
+        Ok(found
+            .map(|at| before.len() + at)
+            .or_else(|| before.iter().position(|field| field.name == key)))
     }
 }
