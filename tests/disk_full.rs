@@ -19,10 +19,10 @@ fn small_fs(name: &str) -> PathBuf {
     dir
 }
 
+/// Bytes that cannot be packed.
 fn bytes_of(epoch: u64, len: usize) -> Vec<u8> {
-    (0..len as u64)
-        .map(|i| (i.wrapping_mul(epoch) >> 3) as u8)
-        .collect()
+    let mut random = fastrand::Rng::with_seed(epoch);
+    std::iter::repeat_with(|| random.u8(..)).take(len).collect()
 }
 
 /// An epoch that adds to the state and to the outbox.

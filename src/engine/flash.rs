@@ -9,6 +9,9 @@
 /// The least that a commit writes: five pages and the header twice, however little has changed.
 pub const COMMIT_BYTES: u64 = 28_672;
 
+/// What a commit with some rows writes.
+const ROWS_COMMIT_BYTES: f64 = 45_056.0;
+
 const DAY_SECONDS: f64 = 86_400.0;
 /// The rate is that of about so many seconds.
 const MEMORY_SECONDS: f64 = 600.0;
@@ -66,12 +69,13 @@ impl Flash {
         Some((recent / weight * DAY_SECONDS) as u64)
     }
 
-    /// From when on the budget has room for a commit: what was written is paid for.
+    /// From when on a commit is within the budget: what was written is paid for. What is owed beyond that, after a flood,
+    /// is paid by commits that are twice as far apart, not by one long wait.
     pub fn room_at(&self) -> u64 {
         match self.budget {
             Some(budget) if self.allowance < 0.0 => {
-                let owed_seconds = -self.allowance / budget;
-                self.at.saturating_add((owed_seconds * 1e6).ceil() as u64)
+                let owed = (-self.allowance).min(2.0 * ROWS_COMMIT_BYTES);
+                self.at.saturating_add((owed / budget * 1e6).ceil() as u64)
             }
             _ => self.at,
         }
@@ -79,7 +83,9 @@ impl Flash {
 
     /// Whether more was written than the budget allows.
     pub fn is_used_up(&self, now: u64) -> bool {
-        now < self.room_at()
+        let passed = seconds(self.at, now);
+        self.budget
+            .is_some_and(|budget| self.allowance + budget * passed < 0.0)
     }
 
     /// Whether a good part of what may be saved is there again, so that rows do not wait for their share.
@@ -158,5 +164,8 @@ mod tests {
         assert_eq!(flash.room_at(), 20 * SECOND);
         assert!(flash.is_used_up(20 * SECOND - 1));
         assert!(!flash.is_used_up(20 * SECOND));
+        flash.wrote(1_000_000_000, 20 * SECOND);
+        let wait = flash.room_at() - 20 * SECOND;
+        assert!(wait < 100 * SECOND, "{wait} after a flood");
     }
 }

@@ -2,13 +2,14 @@
 //! error, because redb forgets it.
 //!
 //! Why it fills: a file that grows by its length alone has holes, and a filesystem that gives a hole its block journals
-//! that, 20 to 30 KB with each commit (ext4) until the last hole is gone. Filled at once it costs the growth alone, and
-//! a full disk shows itself there.
+//! that, 20 to 30 KB with each commit (ext4) until the last hole is gone. Filled at once it costs the growth alone. Where the
+//! disk has not much more left than that the holes stay: redb doubles its file, and what it does not need yet belongs to others.
 //!
 //! Invariant: what redb writes and reads passes through as it is.
 
 use std::io;
 use std::ops::Bound;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -60,16 +61,39 @@ impl Meter {
     }
 }
 
+/// What the file may grow by at once, as a part of what is free: one of so many.
+const ROOM: u64 = 4;
+
+/// Where the file is.
+#[derive(Debug)]
+pub(super) struct Disk {
+    /// The file.
+    pub(super) backend: Box<dyn StorageBackend>,
+    /// Its directory; `None` for a simulated disk, which has room.
+    pub(super) directory: Option<PathBuf>,
+}
+
+impl Disk {
+    /// Whether it has plenty of room for so many bytes.
+    fn has_room(&self, bytes: u64) -> bool {
+        let Some(directory) = &self.directory else {
+            return true;
+        };
+        rustix::fs::statvfs(directory)
+            .is_ok_and(|stat| stat.f_bavail.saturating_mul(stat.f_frsize) / ROOM >= bytes)
+    }
+}
+
 /// A backend whose traffic is counted.
 #[derive(Debug)]
 pub(super) struct Metered {
-    inner: Box<dyn StorageBackend>,
+    disk: Disk,
     meter: Arc<Meter>,
 }
 
 impl Metered {
-    pub(super) fn new(inner: Box<dyn StorageBackend>, meter: Arc<Meter>) -> Self {
-        Self { inner, meter }
+    pub(super) fn new(disk: Disk, meter: Arc<Meter>) -> Self {
+        Self { disk, meter }
     }
 
     /// Counts the blocks of a write.
@@ -83,26 +107,27 @@ impl Metered {
 
 impl StorageBackend for Metered {
     fn len(&self) -> Result<u64, io::Error> {
-        self.meter.note(self.inner.len())
+        self.meter.note(self.disk.backend.len())
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
-        self.meter.note(self.inner.read(offset, out))
+        self.meter.note(self.disk.backend.read(offset, out))
     }
 
     fn set_len(&self, len: u64) -> Result<(), io::Error> {
-        self.meter.note(self.inner.len().and_then(|before| {
-            self.inner.set_len(len)?;
-            if len <= before {
+        self.meter.note(self.disk.backend.len().and_then(|before| {
+            self.disk.backend.set_len(len)?;
+            if len <= before || !self.disk.has_room(len - before) {
                 return Ok(());
             }
             // redb opens only lengths that it has set: none of the writes may be what makes the file longer.
-            self.inner.sync_data()?;
+            self.disk.backend.sync_data()?;
             let zeros = vec![0; FILL_BYTES.min((len - before) as usize)];
             for offset in (before..len).step_by(FILL_BYTES) {
                 let end = len.min(offset + FILL_BYTES as u64);
                 self.count(offset, end);
-                self.inner
+                self.disk
+                    .backend
                     .write(offset, &zeros[..(end - offset) as usize])?;
             }
             Ok(())
@@ -110,20 +135,20 @@ impl StorageBackend for Metered {
     }
 
     fn sync_data(&self) -> Result<(), io::Error> {
-        self.meter.note(self.inner.sync_data())
+        self.meter.note(self.disk.backend.sync_data())
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
         self.count(offset, offset + data.len() as u64);
-        self.meter.note(self.inner.write(offset, data))
+        self.meter.note(self.disk.backend.write(offset, data))
     }
 
     fn close(&self) -> Result<(), io::Error> {
-        self.inner.close()
+        self.disk.backend.close()
     }
 
     fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.inner.try_lock_range(start, end)
+        self.disk.backend.try_lock_range(start, end)
     }
 
     fn try_lock_shared_range(
@@ -131,22 +156,22 @@ impl StorageBackend for Metered {
         start: Bound<u64>,
         end: Bound<u64>,
     ) -> Result<bool, BackendError> {
-        self.inner.try_lock_shared_range(start, end)
+        self.disk.backend.try_lock_shared_range(start, end)
     }
 
     fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.inner.lock_range(start, end)
+        self.disk.backend.lock_range(start, end)
     }
 
     fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.inner.lock_shared_range(start, end)
+        self.disk.backend.lock_shared_range(start, end)
     }
 
     fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.inner.unlock_range(start, end)
+        self.disk.backend.unlock_range(start, end)
     }
 
     fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.inner.query_lock_range(start, end)
+        self.disk.backend.query_lock_range(start, end)
     }
 }

@@ -14,11 +14,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use redb::{
-    Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend, Table,
-    TableDefinition, WriteTransaction,
+    Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, Table, TableDefinition,
+    WriteTransaction,
 };
 
-use super::backend::{Meter, Metered};
+use super::backend::{Disk, Meter, Metered};
 use super::epoch::EpochWriter;
 use super::error::Fault;
 use super::packing::{unpack, unpacked_len};
@@ -66,13 +66,13 @@ pub(super) struct Ledger {
 impl Ledger {
     /// Makes the tables in an empty backend. `fill` may put the records of a fallback in, and gives the head.
     pub(super) fn create(
-        backend: Box<dyn StorageBackend>,
+        disk: Disk,
         options: &StoreOptions,
         fill: impl FnOnce(&mut Filler<'_>) -> Result<Head, Fault>,
     ) -> Result<Self, Fault> {
         let meter = Arc::new(Meter::default());
         let result = (|| {
-            let metered = Metered::new(backend, Arc::clone(&meter));
+            let metered = Metered::new(disk, Arc::clone(&meter));
             let db = Handle(Some(builder(options).create_with_backend(metered)?));
             let tx = begin(&db)?;
             let head = {
@@ -105,22 +105,16 @@ impl Ledger {
     }
 
     /// Opens a file that was made before, and reads and checks all of it.
-    pub(super) fn open(
-        backend: Box<dyn StorageBackend>,
-        options: &StoreOptions,
-    ) -> Result<(Self, Recovered), Fault> {
-        let ledger = Self::reopen(backend, options)?;
+    pub(super) fn open(disk: Disk, options: &StoreOptions) -> Result<(Self, Recovered), Fault> {
+        let ledger = Self::reopen(disk, options)?;
         let recovered = ledger.guard(|| ledger.recover())?;
         Ok((ledger, recovered))
     }
 
     /// Opens a file that this process had open before, and reads only its head.
-    pub(super) fn reopen(
-        backend: Box<dyn StorageBackend>,
-        options: &StoreOptions,
-    ) -> Result<Self, Fault> {
+    pub(super) fn reopen(disk: Disk, options: &StoreOptions) -> Result<Self, Fault> {
         let meter = Arc::new(Meter::default());
-        let metered = Metered::new(backend, Arc::clone(&meter));
+        let metered = Metered::new(disk, Arc::clone(&meter));
         let result = without_panic(|| {
             let db = Handle(Some(
                 builder(options)

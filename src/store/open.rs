@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use redb::StorageBackend;
 use redb::backends::FileBackend;
 
+use super::backend::Disk;
 use super::ballast::Ballast;
 use super::error::Fault;
 use super::fallback::{self, FallbackStats};
@@ -105,13 +106,13 @@ impl Store {
             Box::new(move || disk().map(|b| Box::new(b) as Box<dyn StorageBackend>));
         let place = Place::Simulated(disk);
         let (ledger, recovered) = place
-            .backend()
-            .and_then(|backend| {
-                if backend.len()? == 0 {
-                    let ledger = Ledger::create(backend, options, |filler| Ok(filler.head))?;
+            .disk()
+            .and_then(|disk| {
+                if disk.backend.len()? == 0 {
+                    let ledger = Ledger::create(disk, options, |filler| Ok(filler.head))?;
                     Ok((ledger, Recovered::default()))
                 } else {
-                    Ledger::open(backend, options)
+                    Ledger::open(disk, options)
                 }
             })
             .map_err(|fault| fault.at(&place.path()))?;
@@ -184,7 +185,7 @@ impl Store {
             .place
             .forget_cached_pages()
             .map_err(Fault::from)
-            .and_then(|()| Ledger::reopen(self.place.backend()?, &self.options));
+            .and_then(|()| Ledger::reopen(self.place.disk()?, &self.options));
         let ledger = result.map_err(|fault| fault.at(&self.place.path()))?;
         let found = *ledger.head();
         // One more is the commit that was in doubt. Anything else is not the file we had.
@@ -355,10 +356,13 @@ impl Place {
         }
     }
 
-    fn backend(&self) -> Result<Box<dyn StorageBackend>, Fault> {
+    fn disk(&self) -> Result<Disk, Fault> {
         match self {
-            Self::Directory { layout, .. } => file_backend(&layout.database()),
-            Self::Simulated(open) => Ok(open()?),
+            Self::Directory { layout, .. } => disk_of(&layout.database()),
+            Self::Simulated(open) => Ok(Disk {
+                backend: open()?,
+                directory: None,
+            }),
         }
     }
 
@@ -440,8 +444,8 @@ impl Opening<'_> {
             let database = layout.database();
             files::write_whole(&database, |file| {
                 drop(file);
-                let backend = file_backend(&files::unfinished(&database))?;
-                let ledger = Ledger::create(backend, options, |filler| match &summary {
+                let disk = disk_of(&files::unfinished(&database))?;
+                let ledger = Ledger::create(disk, options, |filler| match &summary {
                     Some(summary) => fallback::restore(&path, summary, filler),
                     None => Ok(filler.head),
                 })?;
@@ -513,19 +517,20 @@ fn lock(layout: &Layout) -> Result<File, StoreError> {
     }
 }
 
-fn file_backend(path: &Path) -> Result<Box<dyn StorageBackend>, Fault> {
-    Ok(Box::new(FileBackend::new(files::open_private(
-        path, false,
-    )?)?))
+fn disk_of(path: &Path) -> Result<Disk, Fault> {
+    Ok(Disk {
+        backend: Box::new(FileBackend::new(files::open_private(path, false)?)?),
+        directory: path.parent().map(Path::to_path_buf),
+    })
 }
 
 fn open_file(path: &Path, options: &StoreOptions) -> Result<(Ledger, Recovered), Fault> {
-    let backend = file_backend(path)?;
+    let disk = disk_of(path)?;
     // redb would begin a new database in an empty file, and what was there would be forgotten without a word.
-    if backend.len()? == 0 {
+    if disk.backend.len()? == 0 {
         return Err(Fault::damaged("it is empty"));
     }
-    Ledger::open(backend, options)
+    Ledger::open(disk, options)
 }
 
 /// At which committed byte the fallback was written, and its length. A damaged one is as good as none.

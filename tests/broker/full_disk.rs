@@ -34,6 +34,8 @@ fn a_supervisor_can_stop_it_on_a_full_disk() {
 
 fn full_disk(stop_meanwhile: bool) {
     const MESSAGES: usize = 6_000;
+    // The file has space of its own as soon as it has grown.
+    const FEW: usize = 20;
     let root = small_fs();
     let site = Mosquitto::start("max_inflight_messages 100");
     let upstream = Mosquitto::start("");
@@ -63,11 +65,11 @@ fn full_disk(stop_meanwhile: bool) {
         }
         publisher.flush().expect("the broker is up");
     };
-    publish(&readings[..1_000]);
+    publish(&readings[..FEW]);
     let mut filler = Filler::new(&root);
     filler.fill();
     let end = Instant::now() + PATIENCE;
-    for some in readings[1_000..].chunks(50) {
+    for some in readings[FEW..].chunks(50) {
         publish(some);
         filler.fill();
         std::thread::sleep(Duration::from_millis(10));

@@ -24,6 +24,7 @@ mod wire;
 mod alarms;
 mod broker_restarts;
 mod doctor;
+mod flash;
 mod floods;
 mod full_disk;
 mod hostile_input;

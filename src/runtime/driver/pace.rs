@@ -71,7 +71,7 @@ impl Changes {
         let first = self.first.map(|since| since + self.interval_micros);
         let rows = self.first_row.map(|since| {
             let latest = since + self.quiet_micros;
-            room_at.clamp(since + self.interval_micros, latest)
+            room_at.max(since + self.interval_micros).min(latest)
         });
         let quiet = self.first_quiet.map(|since| since + self.quiet_micros);
         first.into_iter().chain(rows).chain(quiet).min()
