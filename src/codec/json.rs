@@ -119,22 +119,20 @@ impl JsonShape {
             return Err(CodecError::InvalidJson { detail });
         }
         let strict = self.options.fail_on_missing_field;
-        let seen = if strict {
-            vec![false; columns.len()]
-        } else {
-            Vec::new()
-        };
         let mut walk = Walk {
             shape: self,
             columns,
             row,
-            seen,
+            seen: vec![false; if strict { columns.len() } else { 0 }],
             error: None,
+            at_once: true,
         };
-        let mut deserializer = serde_json::Deserializer::from_str(text);
-        let walked = walk
-            .node(&self.root, &mut deserializer)
-            .and_then(|()| deserializer.end());
+        let mut walked = walk.document(text);
+        if walked.is_err() {
+            // Once more, for what is wrong with it.
+            walk.at_once = false;
+            walked = walk.document(text);
+        }
         if let Some(error) = walk.error {
             return Err(error);
         }
@@ -174,12 +172,36 @@ struct Walk<'a> {
     seen: Vec<bool>,
     /// The first field of a wrong type.
     error: Option<CodecError>,
+    /// Whether arrays, rows and maps are read while they are walked over. One of a wrong type then ends the walk, and
+    /// nothing says where; else their text is found first.
+    at_once: bool,
 }
 
 impl Walk<'_> {
+    fn document(&mut self, text: &str) -> Result<(), serde_json::Error> {
+        let shape = self.shape;
+        let mut deserializer = serde_json::Deserializer::from_str(text);
+        self.node(&shape.root, &mut deserializer)
+            .and_then(|()| deserializer.end())
+    }
+
     fn node<'de, D: Deserializer<'de>>(&mut self, node: &Node, from: D) -> Result<(), D::Error> {
         if node.slots.is_empty() {
             return from.deserialize_any(Fields { walk: self, node });
+        }
+        if let ([slot], true, true) = (&*node.slots, node.children.is_empty(), self.at_once)
+            && let ty @ (Type::Array(_) | Type::Row(_) | Type::Map(..)) = &self.columns[*slot].ty
+        {
+            let typed = Typed {
+                ty,
+                timestamps: &self.shape.options.timestamp,
+                depth: 0,
+            };
+            self.row[*slot] = typed.deserialize(from)?;
+            if let Some(seen) = self.seen.get_mut(*slot) {
+                *seen = true;
+            }
+            return Ok(());
         }
         let raw: &'de RawValue = serde::Deserialize::deserialize(from)?;
         for &slot in &node.slots {
