@@ -97,6 +97,18 @@ impl Encoder {
         self.bytes.extend_from_slice(&value.to_le_bytes());
     }
 
+    /// A number as [`u64`](Self::u64), and one as [`f64`](Self::f64), at once.
+    #[inline]
+    pub fn u64_and_f64(&mut self, count: u64, value: f64) {
+        if count < 0x80 {
+            let mut bytes = [count as u8; 9];
+            bytes[1..].copy_from_slice(&value.to_le_bytes());
+            return self.bytes.extend_from_slice(&bytes);
+        }
+        self.u64(count);
+        self.f64(value);
+    }
+
     /// 4 bytes, little-endian.
     pub fn f32(&mut self, value: f32) {
         self.bytes.extend_from_slice(&value.to_le_bytes());
@@ -155,14 +167,22 @@ impl Encoder {
     pub fn value(&mut self, value: &Value) {
         match value {
             // What most are.
-            Value::Double(v) => {
-                let mut bytes = [DOUBLE; 9];
-                bytes[1..].copy_from_slice(&v.to_le_bytes());
-                self.bytes.extend_from_slice(&bytes);
-            }
+            Value::Double(v) => self.double(*v),
             Value::Timestamp(v) => self.tagged(TIMESTAMP, *v),
             _ => self.any_value(value),
         }
+    }
+
+    /// The same of a DOUBLE.
+    #[inline]
+    pub fn double(&mut self, value: f64) {
+        self.u64_and_f64(u64::from(DOUBLE), value);
+    }
+
+    /// Bytes that stand for themselves.
+    #[inline]
+    pub fn raw<const N: usize>(&mut self, bytes: [u8; N]) {
+        self.bytes.extend_from_slice(&bytes);
     }
 
     fn any_value(&mut self, value: &Value) {

@@ -12,28 +12,6 @@ use crate::plan::{Aggregate, AggregateFunction};
 use crate::state::{Decoder, Encoder, StateError};
 use crate::types::{Type, Value};
 
-/// An `i128` that is aligned like an `i64`, so that it does not make every accumulator larger.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Wide {
-    high: i64,
-    low: u64,
-}
-
-impl From<i128> for Wide {
-    fn from(number: i128) -> Self {
-        Self {
-            high: (number >> 64) as i64,
-            low: number as u64, // the lower half
-        }
-    }
-}
-
-impl From<Wide> for i128 {
-    fn from(wide: Wide) -> Self {
-        (Self::from(wide.high) << 64) | Self::from(wide.low)
-    }
-}
-
 /// The scale at which the digits of a type are summed.
 fn scale_of(ty: &Type) -> u32 {
     match ty {
@@ -62,8 +40,8 @@ fn digits(value: &Value, ty: &Type) -> Result<i128, Failure> {
 /// SUM and AVG.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Sum {
-    sum: Wide,
-    count: u64,
+    pub(super) sum: i128,
+    pub(super) count: u64,
 }
 
 impl Sum {
@@ -71,15 +49,13 @@ impl Sum {
     pub(super) fn add(&mut self, value: &Value, ty: &Type, undo: bool) -> Result<(), Failure> {
         let number = digits(value, ty)?;
         let number = if undo { -number } else { number };
-        let sum = i128::from(self.sum).checked_add(number);
-        self.sum = sum.ok_or(Failure::Overflow)?.into();
+        self.sum = self.sum.checked_add(number).ok_or(Failure::Overflow)?;
         self.count = moved(self.count, undo);
         Ok(())
     }
 
     pub(super) fn merge(&mut self, later: &Self) -> Result<(), Failure> {
-        let sum = i128::from(self.sum).checked_add(later.sum.into());
-        self.sum = sum.ok_or(Failure::Overflow)?.into();
+        self.sum = self.sum.checked_add(later.sum).ok_or(Failure::Overflow)?;
         self.count += later.count;
         Ok(())
     }
@@ -88,7 +64,7 @@ impl Sum {
         if self.count == 0 {
             return Ok(Value::Null);
         }
-        let sum = i128::from(self.sum);
+        let sum = self.sum;
         let average = aggregate.function == AggregateFunction::Avg;
         let number = if average {
             sum / i128::from(self.count) // towards zero, as in Flink
@@ -139,12 +115,12 @@ impl Sum {
 
     pub(super) fn encode(&self, out: &mut Encoder) {
         out.u64(self.count + 1); // 0 is what failures begin with
-        out.i128(self.sum.into());
+        out.i128(self.sum);
     }
 
     pub(super) fn decode(first: u64, from: &mut Decoder<'_>) -> Result<Self, StateError> {
         Ok(Self {
-            sum: from.i128()?.into(),
+            sum: from.i128()?,
             count: first - 1,
         })
     }

@@ -9,32 +9,49 @@ use super::exact::{Squares, Sum, moved};
 use super::failure::{Failure, Step};
 use super::moments::{Moments, Pairs, number};
 use super::quantile::{self, Sketch, Tally};
+use super::small::{Plain, Rows};
 use super::time_weighted::{self, Rule, TimeWeighted};
 use super::{MAX_BYTES, MAX_VALUES, Retracted};
 use crate::plan::{Aggregate, AggregateFunction};
-use crate::state::{Decoder, Encoder, StateError};
 use crate::types::{EventTime, Type, Value};
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Kind {
     Count(u64),
-    Exact(Sum),
+    /// A sum that fits.
+    Exact {
+        count: Rows,
+        sum: i64,
+    },
+    /// One that does not.
+    Wide(Box<Sum>),
     Doubles {
+        count: Rows,
         sum: f64,
-        count: u64,
     },
     /// MIN or MAX so far; NULL before the first value.
-    Best(Value),
+    Best {
+        plain: Plain,
+        bits: u64,
+    },
+    /// The same of what is not plain.
+    BestOther(Box<Value>),
     /// `FIRST_VALUE` or `LAST_VALUE`, and when it came; 0 before the first row.
     Held {
-        value: Value,
+        plain: Plain,
         arrival: u32,
+        bits: u64,
+    },
+    /// The same of what is not plain.
+    HeldOther {
+        arrival: u32,
+        value: Box<Value>,
     },
     Bits {
+        count: Rows,
         bits: i64,
-        count: u64,
     },
-    Moments(Moments),
+    Moments(Box<Moments>),
     Squares(Box<Squares>),
     Pairs(Box<Pairs>),
     /// `MAX_BY` and `MIN_BY`: the value, and what it is by.
@@ -87,7 +104,7 @@ fn replaces(aggregate: &Aggregate, arrival: u32, held: u32) -> bool {
 }
 
 /// Whether `value` is before `best` in the order that the aggregate looks for.
-fn better(aggregate: &Aggregate, value: &Value, best: &Value) -> bool {
+pub(super) fn better(aggregate: &Aggregate, value: &Value, best: &Value) -> bool {
     use AggregateFunction as F;
     let greatest = matches!(aggregate.function, F::Max | F::MaxBy);
     match value.compare(best) {
@@ -121,21 +138,25 @@ impl Kind {
             );
         match aggregate.function {
             F::Count => Self::Count(0),
-            F::Sum | F::Avg if exact => Self::Exact(Sum::default()),
-            F::Sum | F::Avg => Self::Doubles { sum: 0.0, count: 0 },
-            F::Min | F::Max => Self::Best(Value::Null),
-            F::FirstValue | F::LastValue => Self::Held {
-                value: Value::Null,
-                arrival: 0,
+            F::Sum | F::Avg if exact => Self::of_sum(Sum::default()),
+            F::Sum | F::Avg => Self::Doubles {
+                count: Rows::default(),
+                sum: 0.0,
             },
-            F::BitAnd => Self::Bits { bits: -1, count: 0 },
-            F::BitOr | F::BitXor => Self::Bits { bits: 0, count: 0 },
+            F::Min | F::Max => Self::best(&Value::Null),
+            F::FirstValue | F::LastValue => Self::held(&Value::Null, 0),
+            F::BitAnd | F::BitOr | F::BitXor => Self::Bits {
+                count: Rows::default(),
+                bits: if aggregate.function == F::BitAnd {
+                    -1
+                } else {
+                    0
+                },
+            },
             F::StddevPop | F::StddevSamp | F::VarPop | F::VarSamp if exact => {
                 Self::Squares(Box::default())
             }
-            F::StddevPop | F::StddevSamp | F::VarPop | F::VarSamp => {
-                Self::Moments(Moments::default())
-            }
+            F::StddevPop | F::StddevSamp | F::VarPop | F::VarSamp => Self::Moments(Box::default()),
             F::CovarPop
             | F::CovarSamp
             | F::Corr
@@ -161,17 +182,52 @@ impl Kind {
             (Self::Count(count), [] | [Value::Double(_) | Value::Int(_)]) => *count += 1,
             (Self::Doubles { sum, count }, [Value::Double(value)]) => {
                 *sum += value;
-                *count += 1;
+                count.add(1);
             }
-            (Self::Best(Value::Double(best)), [Value::Double(value)]) => {
-                let Some(order) = value.partial_cmp(best) else {
+            (Self::Exact { count, sum }, [Value::Int(value)]) => {
+                let Some(more) = sum.checked_add(*value) else {
                     return false;
                 };
-                let greatest = aggregate.function == AggregateFunction::Max;
-                if order.is_gt() == greatest && order.is_ne() {
-                    *best = *value;
-                }
+                *sum = more;
+                count.add(1);
             }
+            (
+                Self::Best {
+                    plain: Plain::Double,
+                    bits,
+                },
+                [Value::Double(value)],
+            ) => return take_best_double(aggregate, bits, *value),
+            _ => return false,
+        }
+        true
+    }
+
+    /// Takes what another has taken, if both are of the most usual; whether they were.
+    #[inline]
+    pub(super) fn merge_usual(&mut self, aggregate: &Aggregate, later: &Self) -> bool {
+        match (self, later) {
+            (Self::Count(count), Self::Count(more)) => *count += more,
+            (
+                Self::Doubles { sum, count },
+                Self::Doubles {
+                    sum: more,
+                    count: n,
+                },
+            ) => {
+                *sum += more;
+                count.add(n.get());
+            }
+            (
+                Self::Best {
+                    plain: Plain::Double,
+                    bits,
+                },
+                Self::Best {
+                    plain: Plain::Double,
+                    bits: other,
+                },
+            ) => return take_best_double(aggregate, bits, f64::from_bits(*other)),
             _ => return false,
         }
         true
@@ -187,29 +243,26 @@ impl Kind {
         let value = arguments.first().unwrap_or(&Value::Null);
         match self {
             Self::Count(count) => *count += 1,
-            Self::Exact(sum) => sum.add(value, argument_type(aggregate), false)?,
+            Self::Exact { .. } | Self::Wide(_) => {
+                let mut sum = self.sum().unwrap_or_default();
+                sum.add(value, argument_type(aggregate), false)?;
+                *self = Self::of_sum(sum);
+            }
             Self::Doubles { sum, count } => {
                 *sum += number(value);
-                *count += 1;
+                count.add(1);
             }
-            Self::Best(best) => {
-                if better(aggregate, value, best) {
-                    *best = value.clone();
-                }
-            }
-            Self::Held {
-                value: held,
-                arrival: came,
-            } => {
+            Self::Best { .. } | Self::BestOther(_) => self.challenge(aggregate, value),
+            Self::Held { arrival: came, .. } | Self::HeldOther { arrival: came, .. } => {
                 let arrival = arrival.max(1);
                 if replaces(aggregate, arrival, *came) {
-                    (*held, *came) = (value.clone(), arrival);
+                    *self = Self::held(value, arrival);
                 }
             }
             Self::Bits { bits, count } => {
                 if let Value::Int(more) = value {
                     *bits = combined(aggregate.function, *bits, *more);
-                    *count += 1;
+                    count.add(1);
                 }
             }
             Self::Moments(moments) => moments.add(number(value)),
@@ -258,36 +311,30 @@ impl Kind {
         self.update(aggregate, &arguments.expect("bytes that key_bytes made"), 1)
     }
 
+    /// The same of those that [`merge_usual`](Self::merge_usual) leaves.
     pub(super) fn merge(&mut self, aggregate: &Aggregate, later: &Self) -> Step {
         match (&mut *self, later) {
             (Self::Failed(_), _) => {}
             (_, Self::Failed(failure)) => return Err(*failure),
-            (Self::Count(count), Self::Count(more)) => *count += more,
-            (Self::Exact(sum), Self::Exact(more)) => sum.merge(more)?,
-            (
-                Self::Doubles { sum, count },
-                Self::Doubles {
-                    sum: more,
-                    count: n,
-                },
-            ) => {
-                *sum += more;
-                *count += n;
+            (Self::Exact { .. } | Self::Wide(_), Self::Exact { .. } | Self::Wide(_)) => {
+                let mut sum = self.sum().unwrap_or_default();
+                sum.merge(&later.sum().unwrap_or_default())?;
+                *self = Self::of_sum(sum);
             }
-            (Self::Best(_), Self::Best(best)) => {
-                if !best.is_null() {
-                    self.update(aggregate, std::slice::from_ref(best), 1)?;
+            (Self::Best { .. } | Self::BestOther(_), Self::Best { plain, bits }) => {
+                if *plain != Plain::Null {
+                    self.challenge(aggregate, &plain.value(*bits));
                 }
             }
+            (Self::Best { .. } | Self::BestOther(_), Self::BestOther(best)) => {
+                self.challenge(aggregate, best);
+            }
             (
-                Self::Held { value, arrival },
-                Self::Held {
-                    value: other,
-                    arrival: came,
-                },
+                Self::Held { arrival, .. } | Self::HeldOther { arrival, .. },
+                Self::Held { arrival: came, .. } | Self::HeldOther { arrival: came, .. },
             ) => {
                 if *came > 0 && replaces(aggregate, *came, *arrival) {
-                    (*value, *arrival) = (other.clone(), *came);
+                    *self = later.clone();
                 }
             }
             (
@@ -298,7 +345,7 @@ impl Kind {
                 },
             ) => {
                 *bits = combined(aggregate.function, *bits, *more);
-                *count += n;
+                count.add(n.get());
             }
             (Self::Moments(moments), Self::Moments(more)) => moments.merge(more),
             (Self::Squares(squares), Self::Squares(more)) => squares.merge(more)?,
@@ -338,10 +385,18 @@ impl Kind {
                 *count = moved(*count, true);
                 true
             }
-            Self::Exact(sum) => sum.add(value, argument_type(aggregate), true).is_ok(),
+            Self::Exact { .. } | Self::Wide(_) => {
+                let mut sum = self.sum().unwrap_or_default();
+                let done = sum.add(value, argument_type(aggregate), true).is_ok();
+                if done {
+                    *self = Self::of_sum(sum);
+                }
+                done
+            }
             Self::Squares(squares) => squares.add(value, argument_type(aggregate), true).is_ok(),
             // What is not the best is not missed.
-            Self::Best(best) => better(aggregate, best, value),
+            Self::Best { plain, bits } => better(aggregate, &plain.value(*bits), value),
+            Self::BestOther(best) => better(aggregate, best, value),
             Self::By(held) => {
                 let by = arguments.get(1).unwrap_or(&Value::Null);
                 better(aggregate, &held.1, by)
@@ -349,7 +404,7 @@ impl Kind {
             Self::Bits { bits, count } if aggregate.function == F::BitXor => {
                 if let Value::Int(less) = value {
                     *bits ^= less;
-                    *count = moved(*count, true);
+                    *count = Rows::new(moved(count.get(), true));
                 }
                 true
             }
@@ -388,7 +443,8 @@ impl Kind {
     pub(super) fn retracts(&self, aggregate: &Aggregate) -> bool {
         match self {
             Self::Count(_)
-            | Self::Exact(_)
+            | Self::Exact { .. }
+            | Self::Wide(_)
             | Self::Squares(_)
             | Self::Bag(_)
             | Self::Tally(_)
@@ -406,17 +462,28 @@ impl Kind {
     ) -> Result<Value, Discard> {
         Ok(match self {
             Self::Count(count) => Value::Int(*count as i64),
-            Self::Exact(sum) => return sum.result(aggregate).map_err(unanswered),
-            Self::Doubles { count: 0, .. } | Self::Bits { count: 0, .. } => Value::Null,
+            Self::Exact { .. } | Self::Wide(_) => {
+                let sum = self.sum().unwrap_or_default();
+                return sum.result(aggregate).map_err(unanswered);
+            }
+            Self::Doubles { count, .. } | Self::Bits { count, .. } if count.get() == 0 => {
+                Value::Null
+            }
             Self::Doubles { sum, count } => {
                 let average = aggregate.function == AggregateFunction::Avg;
-                let number = if average { sum / *count as f64 } else { *sum };
+                let number = if average {
+                    sum / count.get() as f64
+                } else {
+                    *sum
+                };
                 match aggregate.ty {
                     Type::Float => Value::Float(number as f32),
                     _ => Value::Double(number),
                 }
             }
-            Self::Best(value) | Self::Held { value, .. } => value.clone(),
+            Self::Best { .. } | Self::BestOther(_) | Self::Held { .. } | Self::HeldOther { .. } => {
+                self.kept().unwrap_or_default()
+            }
             Self::Bits { bits, .. } => Value::Int(*bits),
             Self::Moments(moments) => {
                 let result = moments.spread().result(aggregate);
@@ -445,124 +512,13 @@ impl Kind {
         })
     }
 
-    /// COUNT, MIN, MAX and the like never fail. All others begin with a number that is 0 if they have, and then say why.
-    pub(super) fn encode(&self, out: &mut Encoder) {
-        match self {
-            Self::Count(count) => out.u64(*count),
-            Self::Best(value) => out.value(value),
-            Self::Held { value, arrival } => {
-                out.u64(u64::from(*arrival));
-                if *arrival > 0 {
-                    out.value(value);
-                }
-            }
-            Self::By(held) => {
-                out.value(&held.0);
-                out.value(&held.1);
-            }
-            Self::Exact(sum) => sum.encode(out),
-            Self::Doubles { sum, count } => {
-                out.u64(count + 1);
-                out.f64(*sum);
-            }
-            Self::Bits { bits, count } => {
-                out.u64(count + 1);
-                out.i64(*bits);
-            }
-            Self::Moments(moments) => moments.encode(out),
-            Self::Squares(squares) => squares.encode(out),
-            Self::Pairs(pairs) => pairs.encode(out),
-            Self::Text(text) => text.encode(out),
-            Self::List(list) => list.encode(out),
-            Self::Bag(bag) => bag.encode(out),
-            Self::Tally(tally) => tally.encode(out),
-            Self::Sketch(sketch) => sketch.encode(out),
-            Self::Cardinality(cardinality) => cardinality.encode(out),
-            Self::TimeWeighted(samples) => samples.encode(out),
-            // The aggregate of each once follows from the set.
-            Self::Distinct(distinct) => distinct.0.encode(out),
-            Self::Failed(failure) => {
-                out.u64(0);
-                out.u8(*failure as u8);
-            }
-        }
-    }
-
-    /// Reads an accumulator like `self`, which has taken nothing.
-    pub(super) fn decode(
-        self,
-        aggregate: &Aggregate,
-        from: &mut Decoder<'_>,
-    ) -> Result<Self, StateError> {
-        match &self {
-            Self::Count(_) => return Ok(Self::Count(from.u64()?)),
-            Self::Best(_) => return Ok(Self::Best(from.value()?)),
-            Self::Held { .. } => {
-                let arrival = u32::try_from(from.u64()?).map_err(|_| StateError::Invalid {
-                    what: "place in the order of arrival",
-                })?;
-                let value = if arrival > 0 {
-                    from.value()?
-                } else {
-                    Value::Null
-                };
-                return Ok(Self::Held { value, arrival });
-            }
-            Self::By(_) => return Ok(Self::By(Box::new((from.value()?, from.value()?)))),
-            _ => {}
-        }
-        let first = from.u64()?;
-        if first == 0 {
-            let number = from.u8()?;
-            let failure = Failure::ALL
-                .into_iter()
-                .find(|failure| *failure as u8 == number);
-            return failure.map(Self::Failed).ok_or(StateError::Invalid {
-                what: "failure of an aggregate",
-            });
-        }
-        Ok(match self {
-            Self::Exact(_) => Self::Exact(Sum::decode(first, from)?),
-            Self::Doubles { .. } => Self::Doubles {
-                sum: from.f64()?,
-                count: first - 1,
-            },
-            Self::Bits { .. } => Self::Bits {
-                bits: from.i64()?,
-                count: first - 1,
-            },
-            Self::Moments(_) => Self::Moments(Moments::decode(first, from)?),
-            Self::Squares(_) => Self::Squares(Squares::decode(first, from)?.into()),
-            Self::Pairs(_) => Self::Pairs(Pairs::decode(first, from)?.into()),
-            Self::Text(_) => Self::Text(Text::decode(first, from)?.into()),
-            Self::List(_) => Self::List(List::decode(from)?.into()),
-            Self::Bag(_) => Self::Bag(Bag::decode(first, from)?.into()),
-            Self::Tally(_) => Self::Tally(Tally::decode(first, from)?.into()),
-            Self::Sketch(_) => Self::Sketch(Sketch::decode(from)?.into()),
-            Self::Cardinality(_) => Self::Cardinality(Cardinality::decode(first, from)?.into()),
-            Self::TimeWeighted(_) => Self::TimeWeighted(TimeWeighted::decode(from)?.into()),
-            Self::Distinct(distinct) => {
-                let (seen, mut once) = (Bag::decode(first, from)?, distinct.1);
-                for key in seen.keys() {
-                    let arguments = arguments_of(key, &aggregate.argument_types)?;
-                    // Each was taken before.
-                    once.update(aggregate, &arguments, 1)
-                        .map_err(|_| StateError::Invalid {
-                            what: "set of values",
-                        })?;
-                }
-                Self::Distinct(Box::new((seen, once)))
-            }
-            Self::Count(_) | Self::Best(_) | Self::Held { .. } | Self::By(_) | Self::Failed(_) => {
-                unreachable!("read above, or never new")
-            }
-        })
-    }
-
     pub(super) fn bytes_bound(&self) -> usize {
         // What a value costs beside its bytes: its entry, its place in the index, and its allocation.
         let kept = MAX_VALUES * 96;
         match self {
+            Self::Exact { .. } => size_of::<Sum>(),
+            Self::Best { .. } | Self::Held { .. } => size_of::<Value>(),
+            Self::Moments(_) => size_of::<Moments>(),
             Self::Squares(_) => size_of::<Squares>(),
             Self::Pairs(_) => size_of::<Pairs>(),
             Self::By(_) => size_of::<(Value, Value)>(),
@@ -579,6 +535,19 @@ impl Kind {
             _ => 0,
         }
     }
+}
+
+/// MIN or MAX of doubles; false if the two have no order.
+#[inline]
+fn take_best_double(aggregate: &Aggregate, best: &mut u64, value: f64) -> bool {
+    let Some(order) = value.partial_cmp(&f64::from_bits(*best)) else {
+        return false;
+    };
+    let greatest = aggregate.function == AggregateFunction::Max;
+    if order.is_gt() == greatest && order.is_ne() {
+        *best = value.to_bits();
+    }
+    true
 }
 
 fn argument_type(aggregate: &Aggregate) -> &Type {

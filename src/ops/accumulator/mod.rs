@@ -7,7 +7,7 @@
 //! Invariants: `merge` of two accumulators is the accumulator of both inputs, the left one first, so that a hopping window
 //! can be put together from panes. Every accumulator is bounded ([`Accumulator::bytes_bound`]). What has no right answer
 //! (an overflow, more values than the bound) is remembered as a failure and becomes an error of the result that says
-//! what to change, never a wrapped or shortened value. Many keys hold small accumulators: those fit in 32 bytes, and
+//! what to change, never a wrapped or shortened value. Many keys hold small accumulators: those fit in 16 bytes, and
 //! larger ones are boxed.
 //!
 //! Deliberately absent: the aggregate itself (the plan has it, and every call is given it), time, and windows.
@@ -20,6 +20,8 @@ mod failure;
 mod kind;
 mod moments;
 mod quantile;
+mod small;
+mod stored;
 mod time_weighted;
 
 use super::Discard;
@@ -80,14 +82,18 @@ impl Accumulator {
 
     /// When the value that is held came, for `FIRST_VALUE` and `LAST_VALUE`; else 0.
     pub fn arrival(&self) -> u32 {
-        match self.0 {
-            Kind::Held { arrival, .. } => arrival,
-            _ => 0,
-        }
+        self.0.arrival()
     }
 
     /// Takes what `later`, an accumulator of the same aggregate, has taken.
+    #[inline]
     pub fn merge(&mut self, aggregate: &Aggregate, later: &Self) {
+        if !self.0.merge_usual(aggregate, &later.0) {
+            self.put_together(aggregate, later);
+        }
+    }
+
+    fn put_together(&mut self, aggregate: &Aggregate, later: &Self) {
         if let Err(failure) = self.0.merge(aggregate, &later.0) {
             self.0 = Kind::Failed(failure);
         }
@@ -114,8 +120,11 @@ impl Accumulator {
     }
 
     /// Writes the state.
+    #[inline]
     pub fn encode(&self, out: &mut Encoder) {
-        self.0.encode(out);
+        if !self.0.encode_usual(out) {
+            self.0.encode(out);
+        }
     }
 
     /// Reads what `encode` wrote of an accumulator of this aggregate.
@@ -148,7 +157,7 @@ mod tests {
     fn an_accumulator_is_small() {
         // Each key holds one or more for every open pane.
         assert!(
-            size_of::<Accumulator>() <= 32,
+            size_of::<Accumulator>() <= 16,
             "{}",
             size_of::<Accumulator>()
         );
