@@ -16,7 +16,8 @@ use crate::plan::{self, SourceConnector};
 use crate::state::{Decoder, Encoder, StateError};
 use crate::types::{EventTime, Fingerprint, Timeline};
 
-const STATE_VERSION: u8 = 1;
+/// Version 2 tells where a pane of a window lies from the pane written before it.
+const STATE_VERSION: u8 = 2;
 const META_VERSION: u8 = 1;
 /// Pieces of a snapshot, with what the last key adds. Each is packed by itself: LZ4 looks back 64 KiB.
 const PIECE_BYTES: usize = 60 * 1024;
@@ -421,7 +422,7 @@ impl Engine {
 
     fn restore_sections(&mut self, blob: &[u8]) -> Result<(), StateError> {
         let mut from = Decoder::new(blob);
-        from.version(STATE_VERSION)?;
+        from.version_since(STATE_VERSION, STATE_VERSION)?;
         while !from.is_empty() {
             let fingerprint = from.fingerprint()?;
             let mut body = Decoder::new(from.bytes()?);

@@ -55,6 +55,14 @@ impl<'a> Decoder<'a> {
         }
     }
 
+    /// The layout version, where those before `oldest` are no longer read.
+    pub fn version_since(&mut self, oldest: u8, newest: u8) -> Result<u8, StateError> {
+        match self.version(newest)? {
+            found if found < oldest => Err(StateError::OlderVersion { found, oldest }),
+            found => Ok(found),
+        }
+    }
+
     /// One byte.
     pub fn u8(&mut self) -> Result<u8, StateError> {
         Ok(self.array::<1>("byte")?[0])
@@ -341,7 +349,15 @@ mod tests {
     }
 
     #[test]
-    fn newer_versions_and_leftovers_are_refused() {
+    fn other_versions_and_leftovers_are_refused() {
+        assert_eq!(Decoder::new(&[2]).version_since(2, 3), Ok(2));
+        assert_eq!(
+            Decoder::new(&[1]).version_since(2, 3),
+            Err(StateError::OlderVersion {
+                found: 1,
+                oldest: 2
+            })
+        );
         assert_eq!(
             Decoder::new(&[2]).version(1),
             Err(StateError::NewerVersion {

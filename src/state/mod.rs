@@ -54,6 +54,16 @@ pub enum StateError {
         /// How many.
         remaining_bytes: usize,
     },
+    /// Written by a program of before, in a layout that is no longer read.
+    #[error(
+        "state bytes have version {found}, this program reads from {oldest} on: use the older program again, or reset the query's state"
+    )]
+    OlderVersion {
+        /// The version in the bytes.
+        found: u8,
+        /// The oldest one that is known.
+        oldest: u8,
+    },
     /// Written by a newer program.
     #[error(
         "state bytes have version {found}, this program reads up to {newest}: use the newer program again, or reset the query's state"

@@ -5,7 +5,7 @@
 //! A reading is kept as what it says of each alarm, in one word, so that a wide row costs no more than a narrow one.
 //! Written as what has changed: readings that came, and the rest if anything but a reading that waits has.
 
-use super::super::keyed::KeyState;
+use super::super::keyed::{KeyState, WrittenState};
 use super::state::{Alarm, decode_number, decode_time, encode_number, encode_time};
 use crate::plan::MAX_ALARMS;
 use crate::state::{Decoder, Encoder, StateError};
@@ -222,7 +222,9 @@ impl KeyState for Partition {
                     ..Known::default()
                 }
     }
+}
 
+impl WrittenState for Partition {
     fn encode(&self, out: &mut Encoder) {
         self.write(true, out);
     }

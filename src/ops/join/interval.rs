@@ -11,7 +11,7 @@
 
 use smallvec::SmallVec;
 
-use super::super::keyed::{KeyState, Keyed, read_key};
+use super::super::keyed::{KeyState, Keyed, WrittenState, read_key};
 use super::super::timers::Timers;
 use super::super::{Discard, Emit, Operator};
 use super::{MAX_ROWS, max_keys_reached, time_of, too_many_rows};
@@ -58,7 +58,9 @@ impl KeyState for Held {
     fn is_empty(&self) -> bool {
         self.rows.iter().all(Vec::is_empty)
     }
+}
 
+impl WrittenState for Held {
     fn encode(&self, out: &mut Encoder) {
         out.timeline(self.line);
         for rows in &self.rows {

@@ -8,7 +8,7 @@
 //!
 //! Bounds: one version of each key and those that are ahead of the watermark, and the left rows that wait.
 
-use super::super::keyed::{KeyState, Keyed, read_key};
+use super::super::keyed::{KeyState, Keyed, WrittenState, read_key};
 use super::super::timers::Timers;
 use super::super::{Discard, Emit, Operator};
 use super::{MAX_ROWS, max_keys_reached, time_of, too_many_rows};
@@ -71,7 +71,9 @@ impl KeyState for History {
     fn is_empty(&self) -> bool {
         self.versions.is_empty() && self.waiting.is_empty()
     }
+}
 
+impl WrittenState for History {
     fn encode(&self, out: &mut Encoder) {
         out.timeline(self.line);
         out.u64(self.versions.len() as u64);

@@ -8,7 +8,7 @@
 
 use smallvec::SmallVec;
 
-use super::super::keyed::{KeyState, Keyed, key_text, read_key};
+use super::super::keyed::{KeyState, Keyed, WrittenState, key_text, read_key};
 use super::super::timers::Timers;
 use super::super::{Discard, Emit, Operator};
 use super::{MAX_WAITING_ROWS, no_room, time_of};
@@ -50,7 +50,9 @@ impl KeyState for Runs {
     fn is_empty(&self) -> bool {
         self.open.is_empty()
     }
+}
 
+impl WrittenState for Runs {
     fn encode(&self, out: &mut Encoder) {
         out.timeline(self.line);
         out.u64(self.open.len() as u64);

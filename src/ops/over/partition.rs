@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use super::super::Discard;
 use super::super::accumulator::Accumulator;
 use super::super::anomaly::Detector;
-use super::super::keyed::KeyState;
+use super::super::keyed::{KeyState, WrittenState};
 use super::frames::{Kept, Placed, Rows, Slide};
 use super::layout::{LagPlan, Layout, Source};
 use crate::plan::{Frame, MAX_FRAME_ROWS};
@@ -322,7 +322,9 @@ impl KeyState for Partition {
     fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.given.is_none()
     }
+}
 
+impl WrittenState for Partition {
     fn encode(&self, out: &mut Encoder) {
         self.write(None, out);
     }

@@ -5,7 +5,7 @@
 
 use std::cmp::Ordering;
 
-use super::super::keyed::{KeyState, Keyed, key_text, read_key};
+use super::super::keyed::{KeyState, Keyed, WrittenState, key_text, read_key};
 use super::super::timers::Timers;
 use super::super::{Discard, Emit, Operator};
 use super::{no_room, time_of};
@@ -48,7 +48,9 @@ impl KeyState for Best {
     fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
+}
 
+impl WrittenState for Best {
     fn encode(&self, out: &mut Encoder) {
         out.timeline(self.line);
         out.time(self.end.unwrap_or(EventTime::MIN));

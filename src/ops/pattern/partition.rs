@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use smallvec::SmallVec;
 
 use super::super::Accumulator;
-use super::super::keyed::KeyState;
+use super::super::keyed::{KeyState, WrittenState};
 use super::path::Path;
 use super::program::{Rounds, Wait, Waits};
 use crate::expr::total_order;
@@ -345,10 +345,6 @@ impl KeyState for Partition {
         self.waiting.is_empty() && self.rows.is_empty() && self.matches == 0 && !self.started
     }
 
-    fn encode(&self, out: &mut Encoder) {
-        self.write(Written::default(), out);
-    }
-
     /// Only what is not so in any that is empty.
     fn renew(&mut self) {
         self.begun.clear();
@@ -356,6 +352,12 @@ impl KeyState for Partition {
         (self.base, self.next) = (0, 0);
         self.armed = None;
         self.written = Written::default();
+    }
+}
+
+impl WrittenState for Partition {
+    fn encode(&self, out: &mut Encoder) {
+        self.write(Written::default(), out);
     }
 
     fn encode_changes(&mut self, out: &mut Encoder) {

@@ -7,18 +7,23 @@
 //!
 //! State per key: its open panes, and its timeline. What is due when is derived from them and not stored. The panes of a
 //! cumulating window that have been given are one pane, unless late rows may still change them one by one.
+//!
+//! Invariant: a key that has panes is listed for what is due next of them. It may be listed for more, so that whoever finds
+//! it listed does what is due then, if anything is.
 
 use smallvec::SmallVec;
 
-use super::super::keyed::Keyed;
+use super::super::keyed::{KeyState, Keyed};
 use super::super::timers::Timers;
 use super::super::{Accumulator, Discard, Emit, Operator};
 use super::grid::Grid;
-use super::panes::{Pane, Panes};
+use super::panes::{OpenPanes, Panes};
+use super::spans::Span;
 use super::stacks::{FEW_PANES, Stacks, put_together};
 use super::{
     Accumulators, Aggregation, Bounds, Shared, discard_new_key, discard_timeless, last_instant,
     next_arrival, time_of,
+    written::{self, Before},
 };
 use crate::expr::Context;
 use crate::plan::{LateRows, Window};
@@ -37,6 +42,7 @@ pub(super) struct AlignedAggregate {
     allowed: Timespan,
     shared: Shared,
     state: Keyed<Panes>,
+    open: OpenPanes,
     /// Which keys have a window whose last instant is reached, or panes to forget.
     due: Timers,
     key_bytes: Vec<u8>,
@@ -56,16 +62,19 @@ impl AlignedAggregate {
             LateRows::Update { allowed } => allowed,
             LateRows::DeadLetter | LateRows::Table => Timespan::ZERO,
         };
+        let stacks = {
+            let mut aggregates = aggregation.aggregates.iter();
+            aggregates.all(|one| Accumulator::bytes_bound(one) <= SMALL_BYTES)
+        };
+        let shared = Shared::new(aggregation);
         Self {
             grid: Grid::of(window),
             merges: matches!(window, Window::Hop { .. } | Window::Cumulate { .. }),
             window: window.clone(),
             allowed,
-            stacks: {
-                let mut aggregates = aggregation.aggregates.iter();
-                aggregates.all(|one| Accumulator::bytes_bound(one) <= SMALL_BYTES)
-            },
-            shared: Shared::new(aggregation),
+            stacks,
+            open: OpenPanes::new(shared.empty.clone()),
+            shared,
             state: Keyed::new(max_keys),
             due: Timers::default(),
             key_bytes: Vec::new(),
@@ -74,27 +83,22 @@ impl AlignedAggregate {
         }
     }
 
-    /// The pane of a row, as its start and the end of its last window; `None` if the row has no time.
-    fn pane_of(&self, row: &[Value]) -> Option<(EventTime, EventTime)> {
-        match (&self.window, &self.grid) {
-            (Window::Attached { start, end }, _) => {
-                Some((time_of(row, *start)?, time_of(row, *end)?))
-            }
+    /// The pane of a row; `None` if the row has no time.
+    fn pane_of(&self, row: &[Value]) -> Option<Span> {
+        let (start, last_end) = match (&self.window, &self.grid) {
+            (Window::Attached { start, end }, _) => (time_of(row, *start)?, time_of(row, *end)?),
             (_, Some(grid)) => {
                 let start = grid.pane(time_of(row, self.shared.plan.time)?);
-                Some((start, grid.last_end(start)))
+                (start, grid.last_end(start))
             }
-            (_, None) => None,
-        }
+            (_, None) => return None,
+        };
+        Some(Span { start, last_end })
     }
 
     /// When a pane is to be looked at next: at the end of the earliest window over it that has not fired, or when it
     /// is to be forgotten.
-    fn next_due(
-        &self,
-        (start, last_end): (EventTime, EventTime),
-        watermark: EventTime,
-    ) -> EventTime {
+    fn next_due(&self, Span { start, last_end }: Span, watermark: EventTime) -> EventTime {
         let forgotten = last_end.plus(self.allowed);
         if last_instant(last_end) <= watermark {
             return forgotten;
@@ -111,54 +115,55 @@ impl AlignedAggregate {
         grid.pane(passed).plus(grid.slide).max(first)
     }
 
-    /// Lists a key for `due` unless it is listed for something before.
-    fn arm(&mut self, slot: u32, due: EventTime) {
-        let panes = self.state.get(slot);
-        if panes.armed.is_none_or(|armed| due < armed) {
-            self.due.set(panes.line, last_instant(due), slot);
-            // Being listed is derived from the panes: it does not make the key dirty.
-            self.state.annotate(slot).armed = Some(due);
-        }
-    }
-
-    /// Lists a key for what is due next of all its panes.
-    fn arm_next(&mut self, slot: u32, watermark: EventTime) {
-        let panes = self.state.get(slot);
+    /// What is due next of the panes of a key that are not `but`.
+    fn next_due_of(&self, slot: u32, but: Option<Span>, watermark: EventTime) -> Option<EventTime> {
         // On a grid the earliest pane has the earliest end, if it is not only waiting to be forgotten.
         let all = self.grid.is_none() || self.allowed > Timespan::ZERO;
         let looked_at = if all { usize::MAX } else { 1 };
-        let panes = panes.open.iter().take(looked_at);
-        let due = panes.map(|pane| self.next_due((pane.start, pane.last_end), watermark));
-        if let Some(due) = due.min() {
-            self.arm(slot, due);
+        let spans = self.open.view(slot, *self.state.get(slot)).spans();
+        let spans = spans.filter(|span| Some(*span) != but).take(looked_at);
+        spans.map(|span| self.next_due(span, watermark)).min()
+    }
+
+    /// Lists a key for what is due next of all its panes.
+    fn arm(&mut self, slot: u32, watermark: EventTime) {
+        if let Some(due) = self.next_due_of(slot, None, watermark) {
+            let line = self.open.line(slot);
+            self.due.set(line, last_instant(due), slot);
+        }
+    }
+
+    /// Lists a key that has a new pane, unless it is listed for others before or then.
+    fn arm_for(&mut self, slot: u32, pane: Span, watermark: EventTime) {
+        let due = self.next_due(pane, watermark);
+        let others = self.next_due_of(slot, Some(pane), watermark);
+        if others.is_none_or(|others| due < others) {
+            let line = self.open.line(slot);
+            self.due.set(line, last_instant(due), slot);
         }
     }
 
     /// Does what is due at `at`.
     fn fire(&mut self, at: EventTime, slot: u32, emit: &mut dyn Emit) {
-        if self.state.get(slot).armed != Some(at) {
-            return;
-        }
         self.give_windows_ending(at, slot, None, emit);
         let allowed = self.allowed;
-        let forgets = |pane: &Pane| pane.last_end.plus(allowed) <= at;
+        let forgets = |pane: Span| pane.last_end.plus(allowed) <= at;
+        let spans = self.open.view(slot, *self.state.get(slot)).spans();
         if self.grid.is_some() {
             // On a grid the earliest panes go first.
-            let gone = self.state.get(slot).open.partition_point(forgets);
+            let gone = spans.take_while(|pane| forgets(*pane)).count();
             if gone > 0 {
-                self.state.change(slot).open.drain(..gone);
+                let panes = self.state.change(slot);
+                self.open.drop_first(slot, panes, gone);
             }
-        } else if let Some(gone) = self.state.get(slot).open.iter().find(|pane| forgets(pane)) {
-            let first = gone.start;
+        } else if spans.into_iter().any(forgets) {
             let panes = self.state.change(slot);
-            panes.changes(first);
-            panes.open.retain(|pane| !forgets(pane));
+            self.open.retain(slot, panes, |pane| !forgets(pane));
         }
-        if self.state.get(slot).open.is_empty() {
+        if self.state.get(slot).is_empty() {
             self.state.emptied();
         }
-        self.state.annotate(slot).armed = None;
-        self.arm_next(slot, last_instant(at));
+        self.arm(slot, last_instant(at));
     }
 
     /// Gives the windows of a key that end at `end`.
@@ -169,14 +174,25 @@ impl AlignedAggregate {
         caused_by: Option<Lineage>,
         emit: &mut dyn Emit,
     ) {
+        let Self {
+            shared,
+            state,
+            open,
+            merged,
+            spare,
+            ..
+        } = self;
+        let panes = *state.get(slot);
+        let all = open.view(slot, panes);
         let Some(grid) = self.grid else {
-            let panes = self.state.get(slot).open.iter();
-            let windows: SmallVec<[_; 1]> = panes
-                .filter(|pane| pane.last_end == end)
-                .map(|pane| (pane.start, pane.accumulators.clone()))
-                .collect();
-            for (start, accumulators) in windows {
-                self.emit(Bounds { start, end }, slot, &accumulators, caused_by, emit);
+            for (at, span) in all.spans().enumerate() {
+                if span.last_end == end {
+                    let window = Bounds {
+                        start: span.start,
+                        end,
+                    };
+                    shared.emit_of_key(state.key(slot), window, all.of(at), caused_by, emit);
+                }
             }
             return;
         };
@@ -184,45 +200,38 @@ impl AlignedAggregate {
             return; // Panes are forgotten at any time.
         }
         let start = grid.start(end);
-        let Self {
-            shared,
-            state,
-            merged,
-            spare,
-            ..
-        } = self;
-        let open = &state.get(slot).open;
-        let from = open.partition_point(|pane| pane.start < start);
-        let to = open.partition_point(|pane| pane.start < end);
+        let (from, to) = (all.gone_before(start), all.before(end));
         let window = Bounds { start, end };
         match to - from {
             0 => return,
             1 => {
-                let accumulators = &open[from].accumulators;
+                let accumulators = all.of(from);
                 return shared.emit_of_key(state.key(slot), window, accumulators, caused_by, emit);
             }
             _ => {}
         }
         let aggregates = &shared.plan.aggregates;
         let border = grid.start_of_size(end.minus(grid.slide));
-        if self.stacks && to - from >= FEW_PANES && caused_by.is_none() {
-            let Panes { open, stacks, .. } = state.annotate(slot);
-            let panes = &open[from..to];
+        if self.stacks
+            && to - from >= FEW_PANES
+            && caused_by.is_none()
+            && let Some((all, stacks)) = open.stacks(panes)
+        {
+            let panes = all.part(from..to);
             let stacks = match stacks {
                 Some(stacks) if stacks.is_over(border) => stacks,
                 _ => stacks.insert(Box::new(Stacks::new(aggregates, panes, border))),
             };
             stacks.window(aggregates, panes, end, merged);
         } else {
-            put_together(aggregates, &open[from..to], border, merged, spare);
+            let panes = open.view(slot, panes).part(from..to);
+            put_together(aggregates, panes, border, merged, spare);
         }
         shared.emit_of_key(state.key(slot), window, merged, caused_by, emit);
         if grid.cumulates && self.allowed == Timespan::ZERO {
             // All longer windows have them too.
             let panes = state.change(slot);
-            panes.changes(panes.open[from].start);
-            panes.open[from].accumulators = std::mem::take(merged);
-            panes.open.drain(from + 1..to);
+            open.fold(slot, panes, from..to, merged);
         }
     }
 
@@ -230,7 +239,7 @@ impl AlignedAggregate {
     fn revise(
         &mut self,
         slot: u32,
-        (start, last_end): (EventTime, EventTime),
+        Span { start, last_end }: Span,
         watermark: EventTime,
         lineage: Lineage,
         emit: &mut dyn Emit,
@@ -252,29 +261,16 @@ impl AlignedAggregate {
                 self.give_windows_ending(end, slot, Some(lineage), emit);
                 continue;
             }
-            let panes = self.state.get(slot).open.iter();
+            let panes = self.open.view(slot, *self.state.get(slot));
             let found = panes
-                .filter(|pane| (pane.start, pane.last_end) == (start, end))
-                .map(|pane| pane.accumulators.clone())
-                .next();
-            if let Some(accumulators) = found {
-                let window = Bounds { start, end };
-                self.emit(window, slot, &accumulators, Some(lineage), emit);
+                .spans()
+                .position(|span| span == Span { start, last_end });
+            if let Some(at) = found {
+                let (key, window) = (self.state.key(slot), Bounds { start, end });
+                self.shared
+                    .emit_of_key(key, window, panes.of(at), Some(lineage), emit);
             }
         }
-    }
-
-    fn emit(
-        &mut self,
-        window: Bounds,
-        slot: u32,
-        accumulators: &[Accumulator],
-        caused_by: Option<Lineage>,
-        emit: &mut dyn Emit,
-    ) {
-        let key = self.state.key(slot);
-        self.shared
-            .emit_of_key(key, window, accumulators, caused_by, emit);
     }
 }
 
@@ -291,7 +287,7 @@ impl Operator for AlignedAggregate {
         let Some(place) = self.pane_of(row) else {
             return discard_timeless(emit);
         };
-        let (start, last_end) = place;
+        let Span { start, last_end } = place;
         if last_instant(last_end.plus(self.allowed)) <= at.watermark {
             let missed = Bounds {
                 start: self.grid.map_or(start, |grid| grid.start(last_end)),
@@ -306,38 +302,19 @@ impl Operator for AlignedAggregate {
             let key = self.shared.key_text(row, context);
             return discard_new_key(&key, self.state.len(), emit);
         };
-        let found = self.state.change(slot);
-        found.line = at.line;
-        found.changes(start);
-        let panes = &mut found.open;
-        // The pane is nearly always the last one.
-        let found = panes
-            .iter()
-            .rposition(|pane| (pane.start, pane.last_end) <= place);
-        let pane = match found {
-            Some(pane) if (panes[pane].start, panes[pane].last_end) == place => pane,
-            other => {
-                let pane = other.map_or(0, |before| before + 1);
-                let accumulators = self.shared.fresh();
-                panes.insert(
-                    pane,
-                    Pane {
-                        start,
-                        last_end,
-                        accumulators,
-                    },
-                );
-                pane
-            }
-        };
+        self.open.set_line(slot, at.line);
         let arrival = if self.merges && self.shared.by_arrival {
-            next_arrival(panes.iter().flat_map(|pane| &pane.accumulators))
+            let panes = self.open.view(slot, *self.state.get(slot));
+            next_arrival(panes.accumulators().iter())
         } else {
             1
         };
-        self.shared
-            .update(row, &mut panes[pane].accumulators, arrival);
-        self.arm(slot, self.next_due(place, at.watermark));
+        let panes = self.state.change(slot);
+        let (accumulators, new) = self.open.take(slot, panes, place);
+        self.shared.update(row, accumulators, arrival);
+        if new {
+            self.arm_for(slot, place, at.watermark);
+        }
         if self.allowed > Timespan::ZERO {
             self.revise(slot, place, at.watermark, lineage, emit);
         }
@@ -346,7 +323,12 @@ impl Operator for AlignedAggregate {
     fn advance(&mut self, to: Progress, emit: &mut dyn Emit) {
         // Fired one window after the other, so that a key's windows come in order.
         while let Some((instant, mut slots)) = self.due.take(to) {
+            // Some have nothing left, or are another key's by now; some are listed twice.
+            slots.retain(|slot| {
+                !self.state.get(*slot).is_empty() && self.open.line(*slot) == to.line
+            });
             self.state.sort(&mut slots);
+            slots.dedup();
             let at = instant.plus(Timespan::MILLISECOND);
             for slot in slots {
                 self.fire(at, slot, emit);
@@ -359,17 +341,48 @@ impl Operator for AlignedAggregate {
     }
 
     fn seal(&mut self, out: &mut Encoder) -> bool {
-        self.state.seal(out)
+        let Self { state, open, .. } = self;
+        let mut before = Before::default();
+        state.seal_by(out, |slot, panes, out| {
+            let (line, known) = (open.line(slot), open.known(*panes));
+            written::encode(line, open.view(slot, *panes), known, &mut before, out);
+            open.written(panes);
+        })
     }
 
     fn snapshot(&self, piece_bytes: usize, out: &mut dyn FnMut(&[u8])) {
-        self.state.snapshot(piece_bytes, out);
+        let Self { state, open, .. } = self;
+        let mut before = Before::default();
+        state.snapshot_by(piece_bytes, out, |slot, panes, first, out| {
+            if first {
+                before = Before::default();
+            }
+            written::encode(
+                open.line(slot),
+                open.view(slot, *panes),
+                0,
+                &mut before,
+                out,
+            );
+        });
     }
 
     fn restore(&mut self, from: &mut Decoder<'_>) -> Result<(), StateError> {
-        let aggregates = &self.shared.plan.aggregates;
-        self.state
-            .restore_changes(from, |from, panes| panes.decode_changes(aggregates, from))
+        let Self {
+            state,
+            open,
+            shared,
+            ..
+        } = self;
+        let aggregates = &shared.plan.aggregates;
+        let mut before = Before::default();
+        state.restore_by(from, |slot, panes, from| match from {
+            Some(from) => written::decode(aggregates, open, slot, panes, &mut before, from),
+            None => {
+                open.retain(slot, panes, |_| false);
+                Ok(())
+            }
+        })
     }
 
     fn resume(&mut self, watermark: &dyn Fn(Timeline) -> EventTime) {
@@ -377,10 +390,8 @@ impl Operator for AlignedAggregate {
         let mut slots: Vec<u32> = self.state.live().collect();
         slots.sort_unstable();
         for slot in slots {
-            let found = self.state.annotate(slot);
-            found.armed = None;
-            let reached = watermark(found.line);
-            self.arm_next(slot, reached);
+            let reached = watermark(self.open.line(slot));
+            self.arm(slot, reached);
         }
     }
 

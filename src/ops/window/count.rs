@@ -8,7 +8,7 @@
 
 use smallvec::SmallVec;
 
-use super::super::keyed::{KeyState, Keyed};
+use super::super::keyed::{KeyState, Keyed, WrittenState};
 use super::super::{Accumulator, Discard, Emit, Operator};
 use super::{
     Accumulators, Aggregation, Bounds, Shared, discard_corrupt, discard_new_key, discard_timeless,
@@ -45,7 +45,9 @@ impl KeyState for Panes {
     fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+}
 
+impl WrittenState for Panes {
     fn encode(&self, out: &mut Encoder) {
         out.u64(self.0.len() as u64);
         for pane in &self.0 {

@@ -12,11 +12,15 @@
 mod aligned;
 mod count;
 mod grid;
+mod lines;
 mod panes;
 mod session;
+mod sessions;
+mod spans;
 mod stacks;
 #[cfg(test)]
 mod tests;
+mod written;
 
 use smallvec::SmallVec;
 

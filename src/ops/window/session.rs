@@ -6,23 +6,25 @@
 //!
 //! Sessions are those of the PARTITION BY columns; a GROUP BY with more keys aggregates each group of a session.
 //!
-//! State per PARTITION BY key: its open sessions, earliest first, none touching another. Bounds: `max_keys` keys, and as
-//! many groups where GROUP BY has more keys; [`MAX_SESSIONS`] open sessions of a key.
+//! State per PARTITION BY key: its open sessions, earliest first, none touching another. Most keys have one, and no groups
+//! in it: then its accumulators stand beside those of other keys. Bounds: `max_keys` keys, and as many groups where GROUP BY
+//! has more keys; [`MAX_SESSIONS`] open sessions of a key.
 //!
 //! Deliberately absent: revised sessions. A late row may join sessions that have been given already, and nothing could
 //! take those back; planning refuses them.
 
 use smallvec::SmallVec;
 
-use super::super::keyed::{KeyState, Keyed};
+use super::super::keyed::{KeyState, Keyed, Slab};
 use super::super::timers::Deadlines;
 use super::super::{Accumulator, Discard, Emit, Operator};
+use super::lines::Lines;
+use super::sessions::{Group, Session, Sessions};
 use super::{
     Accumulators, Aggregation, Bounds, Shared, discard_corrupt, discard_new_key, discard_timeless,
-    last_instant, merge, next_arrival, time_of,
+    last_instant, next_arrival, time_of,
 };
 use crate::expr::{Context, EvalError};
-use crate::plan::Aggregate;
 use crate::state::{Decoder, Encoder, StateError, decode_key, push_key};
 use crate::types::{EventTime, Lineage, Progress, Timeline, Timespan, Value};
 
@@ -42,6 +44,9 @@ pub(super) struct SessionAggregate {
     max_keys: usize,
     shared: Shared,
     state: Keyed<Sessions>,
+    /// By slot, the accumulators of keys with one session that has no groups; those of others have taken nothing.
+    single: Slab<Accumulator>,
+    lines: Lines,
     /// Which keys have a session whose last instant is reached.
     due: Deadlines,
     /// Groups of all open sessions.
@@ -60,71 +65,6 @@ struct Scratch {
     /// The PARTITION BY key of the row at hand, and the rest of its GROUP BY key.
     partition: Vec<u8>,
     group: Vec<u8>,
-}
-
-#[derive(Debug, Default)]
-struct Sessions {
-    open: SmallVec<[Session; 1]>,
-    line: Timeline,
-    /// The end that this key is listed for, if it is.
-    armed: Option<EventTime>,
-}
-
-#[derive(Debug)]
-struct Session {
-    start: EventTime,
-    end: EventTime,
-    /// By key.
-    groups: SmallVec<[Group; 1]>,
-}
-
-#[derive(Debug)]
-struct Group {
-    /// The bytes of the keys that PARTITION BY does not name.
-    key: Box<[u8]>,
-    accumulators: Accumulators,
-}
-
-impl KeyState for Sessions {
-    fn is_empty(&self) -> bool {
-        self.open.is_empty()
-    }
-
-    fn encode(&self, out: &mut Encoder) {
-        out.timeline(self.line);
-        out.u64(self.open.len() as u64);
-        for session in &self.open {
-            out.time(session.start);
-            out.span(session.end.since(session.start));
-            out.u64(session.groups.len() as u64);
-            for group in &session.groups {
-                out.bytes(&group.key);
-                for accumulator in &group.accumulators {
-                    accumulator.encode(out);
-                }
-            }
-        }
-    }
-}
-
-impl Session {
-    /// Takes the rows of a later session in.
-    fn absorb(&mut self, aggregates: &[Aggregate], later: Self) {
-        self.end = self.end.max(later.end);
-        for group in later.groups {
-            match self
-                .groups
-                .binary_search_by(|known| known.key.cmp(&group.key))
-            {
-                Ok(at) => merge(
-                    aggregates,
-                    &mut self.groups[at].accumulators,
-                    &group.accumulators,
-                ),
-                Err(at) => self.groups.insert(at, group),
-            }
-        }
-    }
 }
 
 impl SessionAggregate {
@@ -156,6 +96,8 @@ impl SessionAggregate {
             max_keys,
             shared: Shared::new(aggregation),
             state: Keyed::new(max_keys),
+            single: Slab::default(),
+            lines: Lines::default(),
             due: Deadlines::default(),
             groups: 0,
             scratch: Scratch::default(),
@@ -180,33 +122,79 @@ impl SessionAggregate {
             .evaluate(&plan.aggregates, row, context)
     }
 
-    /// Lists a key for the end of its earliest session, or for nothing if it has none.
-    fn arm(&mut self, slot: u32) {
-        let sessions = self.state.get(slot);
-        let next = sessions.open.first().map(|session| session.end);
-        if sessions.armed == next {
+    /// Lists a key for the end of its earliest session, or for nothing if it has none; it has been listed for `before`.
+    fn arm(&mut self, slot: u32, before: Option<EventTime>) {
+        let next = self.state.get(slot).first_end();
+        if before == next {
             return;
         }
-        let line = sessions.line;
-        if let Some(armed) = sessions.armed {
-            self.due.unset(line, last_instant(armed), slot);
+        let line = self.lines.get(slot);
+        if let Some(before) = before {
+            self.due.unset(line, last_instant(before), slot);
         }
         if let Some(end) = next {
             self.due.set(line, last_instant(end), slot);
         }
-        // Being listed is derived from the sessions: it does not make the key dirty.
-        self.state.annotate(slot).armed = next;
+    }
+
+    /// The accumulators of a key with one session.
+    fn single(&mut self, slot: u32) -> &mut [Accumulator] {
+        place_of(&mut self.single, &self.shared.empty, slot)
+    }
+
+    /// Takes those of a key that has one session no more.
+    fn take_single(&mut self, slot: u32) -> Accumulators {
+        let fresh = self.shared.fresh();
+        let single = self.single(slot).iter_mut().zip(fresh);
+        single
+            .map(|(place, fresh)| std::mem::replace(place, fresh))
+            .collect()
+    }
+
+    /// Has a key with one session be one of those that may have several.
+    fn spread(&mut self, slot: u32) {
+        if let Sessions::One(Bounds { start, end }) = *self.state.get(slot) {
+            let (key, accumulators) = (Box::default(), self.take_single(slot));
+            let groups = SmallVec::from_iter([Group { key, accumulators }]);
+            *self.state.annotate(slot) = Sessions::Several(vec![Session { start, end, groups }]);
+        }
+    }
+
+    /// The opposite, where it can be.
+    fn settle(&mut self, slot: u32) {
+        let place = if self.whole {
+            place_of(&mut self.single, &self.shared.empty, slot)
+        } else {
+            &mut []
+        };
+        self.state.annotate(slot).settle(self.whole, place);
     }
 
     /// Gives the earliest session of a key and forgets it.
     fn close(&mut self, slot: u32, emit: &mut dyn Emit) {
         let sessions = self.state.change(slot);
-        sessions.armed = None;
-        let session = sessions.open.remove(0);
-        if sessions.open.is_empty() {
+        let session = match sessions {
+            Sessions::Nothing => {
+                unreachable!("what a key without sessions was listed for is taken back")
+            }
+            Sessions::One(window) => {
+                let window = *window;
+                *sessions = Sessions::Nothing;
+                self.state.emptied();
+                self.groups -= 1;
+                let accumulators = self.take_single(slot);
+                let key = self.state.key(slot);
+                return self
+                    .shared
+                    .emit_of_key(key, window, &accumulators, None, emit);
+            }
+            Sessions::Several(all) => all.remove(0),
+        };
+        self.settle(slot);
+        if self.state.get(slot).is_empty() {
             self.state.emptied();
         }
-        self.arm(slot);
+        self.arm(slot, None);
         self.groups -= session.groups.len();
         let window = Bounds {
             start: session.start,
@@ -243,34 +231,69 @@ impl SessionAggregate {
             }
         }
     }
-}
 
-impl Operator for SessionAggregate {
-    fn process(
+    /// Takes a row into the only session of a key, which it touches.
+    fn extend(&mut self, slot: u32, open: Bounds, own: Bounds, row: &[Value], at: Progress) {
+        self.lines.set(slot, at.line);
+        *self.state.change(slot) = Sessions::One(Bounds {
+            start: open.start.min(own.start),
+            end: open.end.max(own.end),
+        });
+        let single = self.single.group_mut(slot, self.shared.empty.len());
+        let arrival = if self.shared.by_arrival {
+            next_arrival(single.iter())
+        } else {
+            1
+        };
+        self.shared.update(row, single, arrival);
+        self.arm(slot, Some(open.end));
+    }
+
+    /// Opens the only session of a key, if it can be.
+    fn open(
         &mut self,
-        _input: usize,
+        own: Bounds,
         row: &[Value],
         lineage: Lineage,
         at: Progress,
         context: &Context,
         emit: &mut dyn Emit,
     ) {
-        let Some(start) = time_of(row, self.shared.plan.time) else {
-            return discard_timeless(emit);
-        };
-        let end = start.plus(self.gap);
-        if let Err(error) = self.evaluate(row, context) {
-            return emit.discard(Discard::expression(&error));
+        if last_instant(own.end) <= at.watermark {
+            return self.shared.late(row, lineage, own, at.watermark, emit);
         }
-        let known = self.state.find(&self.scratch.partition);
-        let open: &[Session] = known.map_or(&[], |slot| &self.state.get(slot).open);
+        let Some(slot) = self.state.slot(&self.scratch.partition) else {
+            let key = self.shared.key_text(row, context);
+            return discard_new_key(&key, self.state.len(), emit);
+        };
+        self.lines.set(slot, at.line);
+        *self.state.change(slot) = Sessions::One(own);
+        self.groups += 1;
+        let place = place_of(&mut self.single, &self.shared.empty, slot);
+        self.shared.update(row, place, 1);
+        self.arm(slot, None);
+    }
+
+    /// Takes a row into those of the open sessions that it touches, or opens one, if it can be.
+    #[expect(clippy::too_many_arguments, reason = "those of a row on its way")]
+    fn join(
+        &mut self,
+        known: Option<u32>,
+        own: Bounds,
+        row: &[Value],
+        lineage: Lineage,
+        at: Progress,
+        context: &Context,
+        emit: &mut dyn Emit,
+    ) {
+        let Bounds { start, end } = own;
+        let open = known.map_or(&[][..], |slot| self.state.get(slot).several());
         // Those that the row's own session overlaps or touches.
         let first = open.partition_point(|session| session.end < start);
         let behind = first + open[first..].partition_point(|session| session.start <= end);
         let joined = &open[first..behind];
         if joined.is_empty() && last_instant(end) <= at.watermark {
-            let missed = Bounds { start, end };
-            return self.shared.late(row, lineage, missed, at.watermark, emit);
+            return self.shared.late(row, lineage, own, at.watermark, emit);
         }
         if joined.is_empty() && open.len() >= MAX_SESSIONS {
             let detail = format!(
@@ -292,15 +315,14 @@ impl Operator for SessionAggregate {
             let key = self.shared.key_text(row, context);
             return discard_new_key(&key, self.state.len(), emit);
         };
-        let sessions = self.state.change(slot);
-        sessions.line = at.line;
+        self.lines.set(slot, at.line);
+        let open = self.state.change(slot).make_several();
         let arrival = if self.shared.by_arrival {
-            let groups = sessions.open.iter().flat_map(|session| &session.groups);
+            let groups = open.iter().flat_map(|session| &session.groups);
             next_arrival(groups.flat_map(|group| &group.accumulators))
         } else {
             1
         };
-        let open = &mut sessions.open;
         let aggregates = &self.shared.plan.aggregates;
         if first == behind {
             let groups = SmallVec::new();
@@ -329,7 +351,49 @@ impl Operator for SessionAggregate {
             });
         self.shared
             .update(row, &mut groups[group].accumulators, arrival);
-        self.arm(slot);
+    }
+}
+
+impl Operator for SessionAggregate {
+    fn process(
+        &mut self,
+        _input: usize,
+        row: &[Value],
+        lineage: Lineage,
+        at: Progress,
+        context: &Context,
+        emit: &mut dyn Emit,
+    ) {
+        let Some(start) = time_of(row, self.shared.plan.time) else {
+            return discard_timeless(emit);
+        };
+        let end = start.plus(self.gap);
+        if let Err(error) = self.evaluate(row, context) {
+            return emit.discard(Discard::expression(&error));
+        }
+        let known = self.state.find(&self.scratch.partition);
+        let before = known.and_then(|slot| self.state.get(slot).first_end());
+        let own = Bounds { start, end };
+        if let Some(slot) = known
+            && let Sessions::One(open) = *self.state.get(slot)
+        {
+            if start <= open.end && open.start <= end {
+                return self.extend(slot, open, own, row, at);
+            }
+            if last_instant(end) <= at.watermark {
+                return self.shared.late(row, lineage, own, at.watermark, emit);
+            }
+            self.spread(slot);
+        }
+        if known.is_none() && self.whole {
+            return self.open(own, row, lineage, at, context, emit);
+        }
+        self.join(known, own, row, lineage, at, context, emit);
+        let slot = self.state.find(&self.scratch.partition);
+        if let Some(slot) = slot {
+            self.settle(slot);
+            self.arm(slot, before);
+        }
     }
 
     fn advance(&mut self, to: Progress, emit: &mut dyn Emit) {
@@ -346,33 +410,42 @@ impl Operator for SessionAggregate {
     }
 
     fn seal(&mut self, out: &mut Encoder) -> bool {
-        self.state.seal(out)
+        let (single, lines, width) = (&self.single, &self.lines, self.shared.empty.len());
+        self.state.seal_by(out, |slot, sessions, out| {
+            sessions.encode(lines.get(slot), sessions.single(single, slot, width), out);
+        })
     }
 
     fn snapshot(&self, piece_bytes: usize, out: &mut dyn FnMut(&[u8])) {
-        self.state.snapshot(piece_bytes, out);
+        let (single, lines, width) = (&self.single, &self.lines, self.shared.empty.len());
+        self.state
+            .snapshot_by(piece_bytes, out, |slot, sessions, _, out| {
+                sessions.encode(lines.get(slot), sessions.single(single, slot, width), out);
+            });
     }
 
     fn restore(&mut self, from: &mut Decoder<'_>) -> Result<(), StateError> {
-        let aggregates = &self.shared.plan.aggregates;
-        self.state.restore(from, |from| {
-            let mut sessions = Sessions {
-                line: from.timeline(usize::MAX)?,
-                ..Sessions::default()
-            };
-            for _ in 0..from.u64()? {
-                let start = from.time()?;
-                let end = start.plus(from.span()?);
-                let mut groups = SmallVec::new();
-                for _ in 0..from.u64()? {
-                    let key = from.bytes()?.into();
-                    let accumulators = aggregates.iter().map(|one| Accumulator::decode(one, from));
-                    let accumulators = accumulators.collect::<Result<_, _>>()?;
-                    groups.push(Group { key, accumulators });
-                }
-                sessions.open.push(Session { start, end, groups });
+        let Self {
+            state,
+            single,
+            lines,
+            shared,
+            whole,
+            ..
+        } = self;
+        state.restore_by(from, |slot, sessions, from| {
+            let mut place: &mut [Accumulator] = &mut [];
+            if *whole {
+                place = place_of(single, &shared.empty, slot);
+                place.clone_from_slice(&shared.empty);
             }
-            Ok(sessions)
+            if let Some(from) = from {
+                lines.set(slot, from.timeline(usize::MAX)?);
+                let all = Sessions::decode(&shared.plan.aggregates, from)?;
+                *sessions = Sessions::Several(all);
+                sessions.settle(*whole, place);
+            }
+            Ok(())
         })
     }
 
@@ -381,17 +454,29 @@ impl Operator for SessionAggregate {
         self.groups = 0;
         let slots: Vec<u32> = self.state.live().collect();
         for slot in slots {
-            self.state.annotate(slot).armed = None;
-            self.arm(slot);
-            let open = &self.state.get(slot).open;
-            self.groups += open
-                .iter()
-                .map(|session| session.groups.len())
-                .sum::<usize>();
+            let groups = match self.state.get(slot) {
+                Sessions::Nothing => 0,
+                Sessions::One(_) => 1,
+                Sessions::Several(all) => all.iter().map(|session| session.groups.len()).sum(),
+            };
+            self.groups += groups;
+            self.arm(slot, None);
         }
     }
 
     fn keys(&self) -> usize {
         self.state.len()
     }
+}
+
+/// Where the accumulators of a key with one session stand.
+fn place_of<'a>(
+    single: &'a mut Slab<Accumulator>,
+    empty: &Accumulators,
+    slot: u32,
+) -> &'a mut [Accumulator] {
+    while single.len() <= slot as usize {
+        single.push_group(empty.len(), empty.iter().cloned());
+    }
+    single.group_mut(slot, empty.len())
 }

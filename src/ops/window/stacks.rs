@@ -11,7 +11,7 @@
 //!
 //! Bound: as many accumulators as the panes of a window have.
 
-use super::panes::Pane;
+use super::panes::View;
 use super::{Accumulators, merge};
 use crate::ops::accumulator::Accumulator;
 use crate::plan::Aggregate;
@@ -36,8 +36,8 @@ pub(super) struct Stacks {
 
 impl Stacks {
     /// For windows over `border`, of which the first has these panes.
-    pub(super) fn new(aggregates: &[Aggregate], panes: &[Pane], border: EventTime) -> Self {
-        let panes = &panes[..before(panes, border)];
+    pub(super) fn new(aggregates: &[Aggregate], panes: View<'_>, border: EventTime) -> Self {
+        let panes = panes.part(0..panes.before(border));
         let mut stacks = Self {
             border,
             starts: Vec::with_capacity(panes.len()),
@@ -45,10 +45,10 @@ impl Stacks {
             behind: Accumulators::new(),
             reached: border,
         };
-        for pane in panes.iter().rev() {
+        for at in (0..panes.len()).rev() {
             let own = stacks.before.len();
-            stacks.starts.push(pane.start);
-            stacks.before.extend_from_slice(&pane.accumulators);
+            stacks.starts.push(panes.span(at).start);
+            stacks.before.extend_from_slice(panes.of(at));
             let (later, own) = stacks.before.split_at_mut(own);
             if let Some(top) = later.len().checked_sub(aggregates.len()) {
                 merge(aggregates, own, &later[top..]);
@@ -71,17 +71,18 @@ impl Stacks {
     pub(super) fn window(
         &mut self,
         aggregates: &[Aggregate],
-        panes: &[Pane],
+        panes: View<'_>,
         end: EventTime,
         into: &mut Accumulators,
     ) {
-        let first = panes.first().map_or(EventTime::MAX, |pane| pane.start);
+        let first = panes.spans().next();
+        let first = first.map_or(EventTime::MAX, |span| span.start);
         while self.starts.pop_if(|start| *start < first).is_some() {
             let rest = self.before.len().saturating_sub(aggregates.len());
             self.before.truncate(rest);
         }
-        for pane in &panes[before(panes, self.reached)..] {
-            take(aggregates, &mut self.behind, &pane.accumulators);
+        for at in panes.before(self.reached)..panes.len() {
+            take(aggregates, &mut self.behind, panes.of(at));
         }
         self.reached = end;
         into.clear();
@@ -97,33 +98,28 @@ impl Stacks {
 /// Puts panes together that are on both sides of `border`. `spare` is room for it.
 pub(super) fn put_together(
     aggregates: &[Aggregate],
-    panes: &[Pane],
+    panes: View<'_>,
     border: EventTime,
     into: &mut Accumulators,
     spare: &mut Accumulators,
 ) {
-    let (before, behind) = panes.split_at(before(panes, border));
+    let behind = panes.before(border);
     into.clear();
-    for pane in before.iter().rev() {
+    for at in (0..behind).rev() {
         spare.clear();
-        spare.extend(pane.accumulators.iter().cloned());
+        spare.extend(panes.of(at).iter().cloned());
         if !into.is_empty() {
             merge(aggregates, spare, into);
         }
         std::mem::swap(into, spare);
     }
     spare.clear();
-    for pane in behind {
-        take(aggregates, spare, &pane.accumulators);
+    for at in behind..panes.len() {
+        take(aggregates, spare, panes.of(at));
     }
     if !spare.is_empty() {
         take(aggregates, into, spare);
     }
-}
-
-/// How many panes start before a time.
-fn before(panes: &[Pane], time: EventTime) -> usize {
-    panes.partition_point(|pane| pane.start < time)
 }
 
 /// Takes what is later into `into`, which may have taken nothing.
@@ -137,6 +133,7 @@ fn take(aggregates: &[Aggregate], into: &mut Accumulators, later: &[Accumulator]
 
 #[cfg(test)]
 mod tests {
+    use super::super::spans::{Span, Spans};
     use super::*;
     use crate::plan::AggregateFunction as Function;
     use crate::types::{Type, Value};
@@ -157,28 +154,32 @@ mod tests {
             }
         };
         let at = EventTime::from_millis;
-        let mut panes: Vec<Pane> = (0..60)
+        let mut spans = Spans::default();
+        let numbers: Vec<u32> = (0..60)
             .filter(|number| number % 7 != 3)
-            .map(|number| Pane {
+            .map(|number| Span {
                 start: at(number),
                 last_end: at(number + 20),
-                accumulators: aggregates.iter().map(Accumulator::new).collect(),
             })
+            .map(|span| spans.take(span))
             .collect();
-        for pane in &mut panes {
-            row(&mut pane.accumulators);
+        let fresh = aggregates.iter().map(Accumulator::new).cycle();
+        let mut accumulators: Vec<Accumulator> = fresh.take(2 * numbers.len()).collect();
+        for pane in accumulators.chunks_mut(2) {
+            row(pane);
         }
         let (mut kept, mut built) = (None, 0);
         let (mut quick, mut slow, mut spare) = Default::default();
         for end in 1..80 {
             if end == 30 || end == 47 {
-                let late = before(&panes, at(end - 5));
-                row(&mut panes[late].accumulators);
-                let start = panes[late].start;
+                let late = View::new(&spans, &numbers, &accumulators, 2).before(at(end - 5));
+                row(&mut accumulators[2 * late..][..2]);
+                let start = spans.get(numbers[late]).start;
                 kept = kept.filter(|stacks: &Stacks| !stacks.has(start));
             }
             let border = at((end - 1) / 20 * 20);
-            let window = &panes[before(&panes, at(end - 20))..before(&panes, at(end))];
+            let panes = View::new(&spans, &numbers, &accumulators, 2);
+            let window = panes.part(panes.before(at(end - 20))..panes.before(at(end)));
             put_together(&aggregates, window, border, &mut slow, &mut spare);
             let stacks = match &mut kept {
                 Some(stacks) if stacks.is_over(border) => stacks,

@@ -6,61 +6,61 @@
 //!
 //! The place of a key whose state is empty is kept for one epoch more: a device that reports once an epoch, and of which
 //! nothing is left to keep at the end of each, is not listed anew every time. Such keys do not count.
+//!
+//! Many keys are what takes memory: `keys` has their bytes, and what is noted of each beside its state, in about twelve bytes
+//! more; `slab` has the states without room for ever more of them.
 
-use hashbrown::HashTable;
-use xxhash_rust::xxh3::xxh3_64;
+mod keys;
+mod slab;
 
 use crate::expr::{Context, EvalError, Expr};
 use crate::state::{Decoder, Encoder, StateError, decode_key, push_key};
 use crate::types::Value;
 
+use keys::{Keys, Mark};
+pub(super) use slab::Slab;
+
 /// What is kept for one key.
 pub(super) trait KeyState: Default {
     /// Whether there is nothing left to keep.
     fn is_empty(&self) -> bool;
-    /// Writes the state.
-    fn encode(&self, out: &mut Encoder);
-    /// Writes what has changed since it was written by this last; whatever is read back is told what was known before.
-    fn encode_changes(&mut self, out: &mut Encoder) {
-        self.encode(out);
-    }
     /// Makes a state that is empty as good as new.
     fn renew(&mut self) {
         *self = Self::default();
     }
 }
 
+/// State that can be written by itself.
+pub(super) trait WrittenState: KeyState {
+    /// Writes the state.
+    fn encode(&self, out: &mut Encoder);
+    /// Writes what has changed since it was written by this last; whatever is read back is told what was known before.
+    fn encode_changes(&mut self, out: &mut Encoder) {
+        self.encode(out);
+    }
+}
+
 /// State for many keys.
 #[derive(Debug)]
 pub(super) struct Keyed<S> {
-    table: HashTable<u32>,
-    slots: Vec<Slot<S>>,
-    free: Vec<u32>,
+    keys: Keys,
+    /// By slot, which is the number of the key.
+    states: Slab<S>,
     dirty: Vec<u32>,
     /// Keys whose state was empty at the last seal; those of which nothing has come since leave at the next.
     resting: Vec<u32>,
-    /// Keys in the table whose state is empty; they do not count against `max_keys`, so that where an epoch ends does not
-    /// decide which key is refused.
+    /// Keys that are known and whose state is empty; they do not count against `max_keys`, so that where an epoch ends does
+    /// not decide which key is refused.
     emptied: usize,
     max_keys: usize,
-}
-
-#[derive(Debug)]
-struct Slot<S> {
-    key: Box<[u8]>,
-    state: S,
-    dirty: bool,
-    /// Whether it has been written with state, and not as a deletion since.
-    written: bool,
 }
 
 impl<S: KeyState> Keyed<S> {
     pub(super) fn new(max_keys: usize) -> Self {
         let max_keys = max_keys.min(u32::MAX as usize);
         Self {
-            table: HashTable::new(),
-            slots: Vec::new(),
-            free: Vec::new(),
+            keys: Keys::default(),
+            states: Slab::default(),
             dirty: Vec::new(),
             resting: Vec::new(),
             emptied: 0,
@@ -70,7 +70,7 @@ impl<S: KeyState> Keyed<S> {
 
     /// How many keys have state.
     pub(super) fn len(&self) -> usize {
-        self.table.len() - self.emptied
+        self.keys.len() - self.emptied
     }
 
     /// Notes that a key's state has become empty.
@@ -80,95 +80,91 @@ impl<S: KeyState> Keyed<S> {
 
     /// The slot of `key`, if it has state.
     pub(super) fn find(&self, key: &[u8]) -> Option<u32> {
-        let same = |slot: &u32| *self.slots[*slot as usize].key == *key;
-        let slot = *self.table.find(xxh3_64(key), same)?;
-        (!self.slots[slot as usize].state.is_empty()).then_some(slot)
+        let slot = self.keys.find(Keys::hash(key), key)?;
+        (!self.get(slot).is_empty()).then_some(slot)
     }
 
     /// The slot of `key`, made if there is room; `None` if there is not. The caller changes its state at once.
+    #[inline]
     pub(super) fn slot(&mut self, key: &[u8]) -> Option<u32> {
-        let hash = xxh3_64(key);
-        if let Some(slot) = self
-            .table
-            .find(hash, |&slot| *self.slots[slot as usize].key == *key)
-        {
-            let slot = *slot;
-            if self.slots[slot as usize].state.is_empty() {
-                // Emptied in this epoch, or resting: as good as new.
-                if self.len() >= self.max_keys {
-                    return None;
-                }
-                self.emptied -= 1;
-            }
-            return Some(slot);
+        let hash = Keys::hash(key);
+        match self.keys.find(hash, key) {
+            Some(slot) if !self.get(slot).is_empty() => Some(slot),
+            found => self.slot_of_new(hash, key, found),
         }
+    }
+
+    /// The same of a key without state, for which there may be a slot.
+    fn slot_of_new(&mut self, hash: u64, key: &[u8], found: Option<u32>) -> Option<u32> {
         if self.len() >= self.max_keys {
             return None;
         }
-        let fresh = Slot {
-            key: key.into(),
-            state: S::default(),
-            dirty: false,
-            written: false,
-        };
-        let slot = if let Some(slot) = self.free.pop() {
-            self.slots[slot as usize] = fresh;
-            slot
-        } else {
-            self.slots.push(fresh);
-            (self.slots.len() - 1) as u32
-        };
-        let slots = &self.slots;
-        self.table
-            .insert_unique(hash, slot, |&slot| xxh3_64(&slots[slot as usize].key));
+        if let Some(slot) = found {
+            // Emptied in this epoch, or resting: as good as new.
+            self.emptied -= 1;
+            return Some(slot);
+        }
+        let slot = self.keys.add(hash, key)?;
+        if slot as usize == self.states.len() {
+            self.states.push(S::default());
+        }
         Some(slot)
     }
 
+    #[inline]
     pub(super) fn key(&self, slot: u32) -> &[u8] {
-        &self.slots[slot as usize].key
+        self.keys.get(slot)
     }
 
     #[inline]
     pub(super) fn get(&self, slot: u32) -> &S {
-        &self.slots[slot as usize].state
+        self.states.get(slot)
     }
 
     /// The state to change; it will be written at the next seal.
     #[inline]
     pub(super) fn change(&mut self, slot: u32) -> &mut S {
-        self.change_of(slot).1
+        if !self.keys.has(slot, Mark::Dirty) {
+            self.keys.set(slot, Mark::Dirty, true);
+            self.dirty.push(slot);
+        }
+        self.states.get_mut(slot)
     }
 
     /// A key, and its state to change.
     #[inline]
     pub(super) fn change_of(&mut self, slot: u32) -> (&[u8], &mut S) {
-        let found = &mut self.slots[slot as usize];
-        if !found.dirty {
-            found.dirty = true;
-            self.dirty.push(slot);
-        }
-        (&found.key, &mut found.state)
+        self.change(slot);
+        (self.keys.get(slot), self.states.get_mut(slot))
     }
 
     /// What is derived from the state, to change without writing it at the next seal.
     pub(super) fn annotate(&mut self, slot: u32) -> &mut S {
-        &mut self.slots[slot as usize].state
+        self.states.get_mut(slot)
     }
 
     /// Puts slots into the order of their keys' bytes.
     pub(super) fn sort(&self, slots: &mut [u32]) {
+        if slots.len() < 2 {
+            return;
+        }
         // Not the unstable sort: most come in that order, or in a few runs of it, which this one merges.
         slots.sort_by(|a, b| self.key(*a).cmp(self.key(*b)));
     }
 
     /// The slots that have state.
     pub(super) fn live(&self) -> impl Iterator<Item = u32> + '_ {
-        let slots = self.table.iter().copied();
+        let slots = self.keys.numbers();
         slots.filter(|slot| !self.get(*slot).is_empty())
     }
 
-    /// Writes the keys that have changed, and forgets those that are empty; false if none has.
-    pub(super) fn seal(&mut self, out: &mut Encoder) -> bool {
+    /// Writes the keys that have changed, and forgets those that are empty; false if none has. `encode` writes what has
+    /// changed of the state of a slot.
+    pub(super) fn seal_by(
+        &mut self,
+        out: &mut Encoder,
+        mut encode: impl FnMut(u32, &mut S, &mut Encoder),
+    ) -> bool {
         let mut resting = std::mem::take(&mut self.resting);
         for slot in resting.drain(..) {
             self.let_go(slot);
@@ -178,47 +174,55 @@ impl<S: KeyState> Keyed<S> {
             return false;
         }
         for slot in self.dirty.drain(..) {
-            let found = &mut self.slots[slot as usize];
-            found.dirty = false;
-            if found.state.is_empty() {
-                if found.written {
-                    write_key(found, false, out);
+            self.keys.set(slot, Mark::Dirty, false);
+            let state = self.states.get_mut(slot);
+            let written = self.keys.has(slot, Mark::Written);
+            if state.is_empty() {
+                if written {
+                    write_key(self.keys.get(slot), false, out);
+                    self.keys.set(slot, Mark::Written, false);
                 }
-                found.written = false;
-                found.state.renew();
+                state.renew();
                 self.resting.push(slot);
             } else {
-                write_key(found, true, out);
-                found.state.encode_changes(out);
-                found.written = true;
+                write_key(self.keys.get(slot), true, out);
+                encode(slot, state, out);
+                if !written {
+                    self.keys.set(slot, Mark::Written, true);
+                }
             }
         }
+        // One epoch with many keys must not cost its memory for ever.
+        self.dirty.shrink_to(KEPT_SLOTS);
+        self.resting.shrink_to(KEPT_SLOTS);
         out.bool(false);
         true
     }
 
     /// Forgets a key that rests, unless something of it has come since the last seal.
     fn let_go(&mut self, slot: u32) {
-        let found = &mut self.slots[slot as usize];
-        if found.dirty || !found.state.is_empty() {
+        let state = self.states.get_mut(slot);
+        if self.keys.has(slot, Mark::Dirty) || !state.is_empty() {
             return;
         }
+        *state = S::default();
         self.emptied -= 1;
-        let hash = xxh3_64(&found.key);
-        if let Ok(entry) = self.table.find_entry(hash, |&other| other == slot) {
-            entry.remove();
-        }
-        found.key = Box::default();
-        found.state = S::default();
-        self.free.push(slot);
+        self.keys.forget(slot);
     }
 
-    pub(super) fn snapshot(&self, piece_bytes: usize, out: &mut dyn FnMut(&[u8])) {
+    /// Writes all keys that have state, in pieces of about `piece_bytes`. `encode` writes the state of a slot, and is told
+    /// whether it is the first of its piece.
+    pub(super) fn snapshot_by(
+        &self,
+        piece_bytes: usize,
+        out: &mut dyn FnMut(&[u8]),
+        mut encode: impl FnMut(u32, &S, bool, &mut Encoder),
+    ) {
         let mut piece = Encoder::new();
         for slot in self.live() {
-            let found = &self.slots[slot as usize];
-            write_key(found, true, &mut piece);
-            found.state.encode(&mut piece);
+            let first = piece.is_empty();
+            write_key(self.keys.get(slot), true, &mut piece);
+            encode(slot, self.get(slot), first, &mut piece);
             if piece.len() >= piece_bytes {
                 piece.bool(false);
                 out(piece.as_slice());
@@ -243,11 +247,24 @@ impl<S: KeyState> Keyed<S> {
         })
     }
 
-    /// Applies what `seal` or `snapshot` wrote. State that is there stays, whatever `max_keys` says now.
+    /// Applies what `seal` or `snapshot` wrote.
     pub(super) fn restore_changes(
         &mut self,
         from: &mut Decoder<'_>,
         mut decode: impl FnMut(&mut Decoder<'_>, &mut S) -> Result<(), StateError>,
+    ) -> Result<(), StateError> {
+        self.restore_by(from, |_, state, from| match from {
+            Some(from) => decode(from, state),
+            None => Ok(()),
+        })
+    }
+
+    /// Applies what `seal_by` or `snapshot_by` wrote. State that is there stays, whatever `max_keys` says now. `decode` reads
+    /// the state of a slot, or with nothing to read from makes ready for that it is forgotten.
+    pub(super) fn restore_by(
+        &mut self,
+        from: &mut Decoder<'_>,
+        mut decode: impl FnMut(u32, &mut S, Option<&mut Decoder<'_>>) -> Result<(), StateError>,
     ) -> Result<(), StateError> {
         let max_keys = std::mem::replace(&mut self.max_keys, usize::MAX);
         let restored = self.restore_entries(from, &mut decode);
@@ -258,33 +275,50 @@ impl<S: KeyState> Keyed<S> {
     fn restore_entries(
         &mut self,
         from: &mut Decoder<'_>,
-        decode: &mut dyn FnMut(&mut Decoder<'_>, &mut S) -> Result<(), StateError>,
+        decode: &mut Decode<'_, S>,
     ) -> Result<(), StateError> {
         while from.bool()? {
             let key = from.bytes()?;
             let present = from.bool()?;
-            // Without a bound on keys there is always a slot.
-            let Some(slot) = self.slot(key) else { continue };
+            let Some(slot) = self.slot(key) else {
+                // More than this program has room for has never been written.
+                return Err(StateError::Invalid {
+                    what: "set of keys",
+                });
+            };
+            let state = self.states.get_mut(slot);
             if present {
-                self.slots[slot as usize].written = true;
-                decode(from, &mut self.slots[slot as usize].state)?;
+                decode(slot, state, Some(from))?;
+                self.keys.set(slot, Mark::Written, true);
             } else {
-                let hash = xxh3_64(key);
-                if let Ok(entry) = self.table.find_entry(hash, |&other| other == slot) {
-                    entry.remove();
-                }
-                self.slots[slot as usize] = Slot {
-                    key: Box::default(),
-                    state: S::default(),
-                    dirty: false,
-                    written: false,
-                };
-                self.free.push(slot);
+                decode(slot, state, None)?;
+                *state = S::default();
+                self.keys.set(slot, Mark::Written, false);
+                self.keys.forget(slot);
             }
         }
         Ok(())
     }
 }
+
+impl<S: WrittenState> Keyed<S> {
+    /// Writes the keys that have changed, and forgets those that are empty; false if none has.
+    pub(super) fn seal(&mut self, out: &mut Encoder) -> bool {
+        self.seal_by(out, |_, state, out| state.encode_changes(out))
+    }
+
+    /// Writes all keys that have state, in pieces of about `piece_bytes`.
+    pub(super) fn snapshot(&self, piece_bytes: usize, out: &mut dyn FnMut(&[u8])) {
+        self.snapshot_by(piece_bytes, out, |_, state, _, out| state.encode(out));
+    }
+}
+
+/// Reads the state of a slot, or with nothing to read from makes ready for that it is forgotten.
+type Decode<'d, S> =
+    dyn FnMut(u32, &mut S, Option<&mut Decoder<'_>>) -> Result<(), StateError> + 'd;
+
+/// Slots for which a list keeps its room between epochs.
+const KEPT_SLOTS: usize = 4_096;
 
 /// Reads the key of a row into `bytes`, which are cleared before; whether no part of it is NULL.
 pub(super) fn read_key(
@@ -309,9 +343,10 @@ pub(super) fn read_key(
 }
 
 /// Writes a key, and whether it has state.
-fn write_key<S>(slot: &Slot<S>, present: bool, out: &mut Encoder) {
+#[inline]
+fn write_key(key: &[u8], present: bool, out: &mut Encoder) {
     out.bool(true);
-    out.bytes(&slot.key);
+    out.bytes(key);
     out.bool(present);
 }
 
@@ -338,7 +373,9 @@ mod tests {
         fn is_empty(&self) -> bool {
             self.0 == 0
         }
+    }
 
+    impl WrittenState for Count {
         fn encode(&self, out: &mut Encoder) {
             out.u64(self.0);
         }
@@ -373,8 +410,10 @@ mod tests {
         state.change(other).0 += 1;
         assert_eq!(state.slot(b"a"), None);
         sealed(&mut state);
-        assert_eq!(state.free, [slot]);
-        assert_eq!(state.table.len(), 1);
+        assert_eq!(state.keys.len(), 1);
+        // Its number is given to the next.
+        state.max_keys = 2;
+        assert_eq!(state.slot(b"c"), Some(slot));
     }
 
     #[test]
