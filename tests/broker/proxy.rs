@@ -34,6 +34,9 @@ pub(crate) enum Fault {
     ShiftLength,
 }
 
+/// The packet type.
+const CONNECT: u8 = 1;
+
 /// Where a fault is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
@@ -183,6 +186,9 @@ impl Shared {
                     std::thread::sleep(Duration::from_millis(random.between(50, 1_000)));
                     to.write_all(&bytes)?;
                 }
+                // mosquitto forgets the session of a client that sends CONNECT twice, and with it what the client has not
+                // acknowledged.
+                Fault::Duplicate if bytes[0] >> 4 == CONNECT => to.write_all(&bytes)?,
                 Fault::Duplicate => to.write_all(&[bytes.as_slice(), &bytes].concat())?,
                 Fault::GarbleType => {
                     to.write_all(&[&[bytes[0] & 0x0f], &bytes[1..]].concat())?;
