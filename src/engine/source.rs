@@ -60,6 +60,7 @@ impl WatermarkRule {
     }
 
     /// The watermark of a row. An expression that fails gives none, like one that is NULL; the row itself is sound.
+    #[inline]
     fn of(&self, row: &[Value], context: &Context) -> Option<EventTime> {
         let micros = match (&self.watermark, &row[self.column]) {
             (GivenBy::Delay(delay), Value::Timestamp(time)) => {
@@ -164,6 +165,7 @@ impl Source {
     }
 
     /// Writes the rows of a message into the first of `rows`, whole or not at all, and gives how many there are.
+    #[inline]
     pub(super) fn rows(
         &mut self,
         message: &Message<'_>,
@@ -378,6 +380,7 @@ fn span_micros(span: Timespan) -> u64 {
     span.as_micros().max(0) as u64
 }
 
+#[inline]
 fn check_time(
     time: &Value,
     max_future: Option<Timespan>,

@@ -5,20 +5,26 @@
 //! differs, and what is seldom (a backslash, a number in scientific notation where one is read), goes the long way by
 //! `serde_json`, which also gives all errors.
 //!
-//! Values that nobody reads and that are nearly always the same (a unit, a version, a state) count as part of what stands
-//! between the others: one comparison passes several of them. Where it fails they are looked at one by one.
+//! Values of which nearly all have the same form (so many digits before the point and behind it; a unit, a version, a
+//! state, which are the same each time) count as part of what stands between the others: one comparison passes several of
+//! them, mostly the whole message, and those that are read are where they were in the last one. Where it fails, and at
+//! values whose form changes often, they are looked at one by one.
 //!
-//! Bounds: [`LAYOUTS`] per table, each of at most [`MAX_PARTS`] values, [`MAX_BYTES`] bytes between them, and
-//! [`MAX_CONSTANT`] bytes of a constant. Where messages have no layout in common, learning is tried ever more seldom.
+//! Bounds: [`LAYOUTS`] per table, each of at most [`MAX_PARTS`] values and [`MAX_BYTES`] bytes between them, and what a form
+//! may be long. Where messages have no layout in common, learning is tried ever more seldom.
 //!
 //! Invariant: a guess that succeeds gives what the long way gives.
 
+mod form;
 mod scalar;
+mod template;
 mod words;
 
-use self::scalar::{Scalar, skip};
+use self::form::{Form, Known};
+use self::scalar::{POWERS, Scalar, skip};
+use self::template::{Expected, Template};
 pub(super) use self::words::special;
-use self::words::{Literal, ShortNumber, text_at, whole_number};
+use self::words::{ShortNumber, text_at, whole_number};
 use super::TimestampFormat;
 use super::decode::{InputColumn, Origin};
 use super::json::{JsonShape, Node};
@@ -35,10 +41,8 @@ const MAX_BYTES: usize = 8 * 1024;
 const MAX_DEPTH: usize = 16;
 /// The greatest number of messages of which one is learned.
 const MOST_SELDOM: u32 = 1_024;
-/// Bytes of a value that is taken for constant.
-const MAX_CONSTANT: usize = 64;
-/// A value that is another than in the message before more often than once in so many messages is not taken for constant:
-/// to put together anew what is compared costs about as much as a constant saves in so many messages.
+/// A value that has another form than in the message before more often than once in so many messages counts as one without:
+/// to put together anew what is compared costs about as much as a form saves in so many messages.
 const SELDOM_CHANGED: u32 = 64;
 
 /// So many messages are looked back on for that, and half of them at the least.
@@ -62,10 +66,10 @@ pub(super) struct Layouts {
 struct Layout {
     parts: Vec<Part>,
     /// What stands behind the last value.
-    rest: Literal,
+    rest: Box<[u8]>,
     /// The columns that it has no value for, but for those of metadata, which are written for each message.
     absent: Vec<usize>,
-    /// The same message as it is compared: from one value that is read or changes to the next.
+    /// The same message as it is compared: from one value without a form to the next.
     stretches: Vec<Stretch>,
     /// How many messages have had it.
     messages: u32,
@@ -75,19 +79,21 @@ struct Layout {
 #[derive(Debug)]
 struct Part {
     /// What stands before it, behind the value before.
-    before: Literal,
+    before: Box<[u8]>,
     /// What becomes of it.
     read: Read,
-    /// What it was in the last message, if nobody reads it and it seldom changes.
-    constant: Option<Box<[u8]>>,
+    /// What it looked like in the last message, if that seldom changes.
+    form: Option<Form>,
     /// How often it was another than in the message before.
     changes: u32,
 }
 
-/// Values that are taken for constant, with what stands before, between and behind them.
+/// Values that have a form, with what stands before, between and behind them.
 #[derive(Debug)]
 struct Stretch {
-    bytes: Literal,
+    template: Template,
+    /// What is read within, in the order of the message.
+    known: Box<[Known]>,
     /// The part of the first of them, if there is one.
     first: usize,
     /// The part of the value that follows; behind the last value there is none.
@@ -154,10 +160,8 @@ impl Read {
             },
             Self::Double(slot) => {
                 let number = ShortNumber::read(message, at)?;
-                match &mut row[*slot] {
-                    Value::Double(place) => *place = number.double(),
-                    place => *place = Value::Double(number.double()),
-                }
+                let ten_power = POWERS[number.fraction as usize];
+                put_double(&mut row[*slot], number.digits() as f64 / ten_power);
                 Some(at + number.length as usize)
             }
             Self::Text(slot) => {
@@ -165,31 +169,35 @@ impl Read {
                     return None;
                 }
                 let text = text_at(message, at + 1)?;
-                row[*slot] = Value::str(text.read(message)?);
+                row[*slot] = Value::Str(text.read(message)?);
                 Some(text.end + 1)
             }
             Self::Integer(slot, least, greatest) => {
                 let (number, end) = whole_number(message, at)?;
-                if number < *least || number > *greatest {
-                    return None;
-                }
-                match &mut row[*slot] {
-                    Value::Int(place) => *place = number,
-                    place => *place = Value::Int(number),
-                }
+                put_integer(&mut row[*slot], number, *least, *greatest)?;
                 Some(end)
             }
             Self::Time(slot, unit) => {
                 let (number, end) = whole_number(message, at)?;
-                let micros = number.checked_mul(*unit)?;
-                match &mut row[*slot] {
-                    Value::Timestamp(place) => *place = micros,
-                    place => *place = Value::Timestamp(micros),
-                }
+                put_time(&mut row[*slot], number, *unit)?;
                 Some(end)
             }
             Self::Other(_) => None,
         }
+    }
+
+    /// Reads what begins at `at`; gives where it ends.
+    #[inline]
+    fn value(
+        &self,
+        message: &[u8],
+        at: usize,
+        shape: &JsonShape,
+        columns: &[InputColumn],
+        row: &mut Row,
+    ) -> Option<usize> {
+        let quick = self.quick(message, at, row);
+        quick.or_else(|| self.any(message, at, shape, columns, row))
     }
 
     /// Reads whatever begins at `at`; gives where it ends.
@@ -211,6 +219,38 @@ impl Read {
         row[slot] = value;
         Some(end)
     }
+}
+
+// Mostly a place holds a value of the same kind, of the message before.
+
+#[inline]
+fn put_double(place: &mut Value, number: f64) {
+    match place {
+        Value::Double(place) => *place = number,
+        place => *place = Value::Double(number),
+    }
+}
+
+#[inline]
+fn put_integer(place: &mut Value, number: i64, least: i64, greatest: i64) -> Option<()> {
+    if number < least || number > greatest {
+        return None;
+    }
+    match place {
+        Value::Int(place) => *place = number,
+        place => *place = Value::Int(number),
+    }
+    Some(())
+}
+
+#[inline]
+fn put_time(place: &mut Value, number: i64, unit: i64) -> Option<()> {
+    let micros = number.checked_mul(unit)?;
+    match place {
+        Value::Timestamp(place) => *place = micros,
+        place => *place = Value::Timestamp(micros),
+    }
+    Some(())
 }
 
 impl Layouts {
@@ -277,9 +317,9 @@ impl Layout {
         let written = |slot: &usize| matches!(columns[*slot].origin, Origin::Metadata(_));
         let slots = (0..columns.len()).filter(|slot| !written(slot));
         layout.absent = slots.filter(|slot| !read(slot)).collect();
-        layout.rest = Literal::new(&text.as_bytes()[learner.literal..]);
-        let literals = layout.parts.iter().map(|part| part.before.bytes().len());
-        let bytes = literals.sum::<usize>() + layout.rest.bytes().len();
+        layout.rest = text.as_bytes()[learner.literal..].into();
+        let literals = layout.parts.iter().map(|part| part.before.len());
+        let bytes = literals.sum::<usize>() + layout.rest.len();
         layout.stretch();
         (bytes <= MAX_BYTES && !layout.parts.is_empty()).then_some(layout)
     }
@@ -287,26 +327,31 @@ impl Layout {
     /// Puts together what is compared at once.
     fn stretch(&mut self) {
         self.stretches.clear();
-        let mut bytes = Vec::new();
+        let exactly = |bytes: &[u8], expected: &mut Vec<Expected>| {
+            expected.extend(bytes.iter().copied().map(Expected::Byte));
+        };
+        let (mut expected, mut known) = (Vec::new(), Vec::new());
         let mut first = 0;
         for (at, part) in self.parts.iter().enumerate() {
-            bytes.extend_from_slice(part.before.bytes());
-            if let Some(constant) = &part.constant {
-                bytes.extend_from_slice(constant);
+            exactly(&part.before, &mut expected);
+            if let Some(form) = &part.form {
+                form.expect(&part.read, &mut expected, &mut known);
                 continue;
             }
             self.stretches.push(Stretch {
-                bytes: Literal::new(&bytes),
+                template: Template::new(&expected),
+                known: std::mem::take(&mut known).into(),
                 first,
                 last: at,
                 read: Some(part.read.clone()),
             });
-            bytes.clear();
+            expected.clear();
             first = at + 1;
         }
-        bytes.extend_from_slice(self.rest.bytes());
+        exactly(&self.rest, &mut expected);
         self.stretches.push(Stretch {
-            bytes: Literal::new(&bytes),
+            template: Template::new(&expected),
+            known: known.into(),
             first,
             last: self.parts.len(),
             read: None,
@@ -323,18 +368,15 @@ impl Layout {
         let mut at = 0;
         let mut as_expected = true;
         for stretch in &self.stretches {
-            at = match stretch.bytes.behind(message, at) {
+            at = match stretch.read(message, at, row) {
                 Some(behind) => behind,
                 None => {
                     as_expected = false;
-                    self.walk(stretch, message, at)?
+                    self.walk(stretch, message, at, shape, columns, row)?
                 }
             };
             if let Some(read) = &stretch.read {
-                at = match read.quick(message, at, row) {
-                    Some(end) => end,
-                    None => read.any(message, at, shape, columns, row)?,
-                };
+                at = read.value(message, at, shape, columns, row)?;
             }
         }
         if at != message.len() {
@@ -355,20 +397,29 @@ impl Layout {
         Some(())
     }
 
-    /// Where a stretch ends whose values are not what they were.
-    fn walk(&self, stretch: &Stretch, message: &[u8], mut at: usize) -> Option<usize> {
+    /// Reads one by one the values of a stretch of which some have another form; gives where the stretch ends.
+    fn walk(
+        &self,
+        stretch: &Stretch,
+        message: &[u8],
+        mut at: usize,
+        shape: &JsonShape,
+        columns: &[InputColumn],
+        row: &mut Row,
+    ) -> Option<usize> {
         for part in &self.parts[stretch.first..stretch.last] {
-            at = skip(message, part.before.behind(message, at)?)?;
+            at = behind(&part.before, message, at)?;
+            at = part.read.value(message, at, shape, columns, row)?;
         }
-        let behind = self.parts.get(stretch.last).map(|part| &part.before);
-        behind.unwrap_or(&self.rest).behind(message, at)
+        let part = self.parts.get(stretch.last);
+        behind(part.map_or(&self.rest, |part| &part.before), message, at)
     }
 
-    /// Learns from a message that has this layout which values are other than they were.
+    /// Learns from a message that has this layout which values have another form than they had.
     fn note_changes(&mut self, message: &[u8]) {
         let mut at = 0;
         for part in &mut self.parts {
-            let Some((begin, end)) = part.before.behind(message, at).and_then(|begin| {
+            let Some((begin, end)) = behind(&part.before, message, at).and_then(|begin| {
                 let (_, end) = Scalar::read(message, begin)?;
                 Some((begin, end))
             }) else {
@@ -376,16 +427,40 @@ impl Layout {
             };
             at = end;
             let value = &message[begin..end];
-            if part.constant.as_ref().is_none_or(|known| **known == *value) {
+            let Some(known) = &part.form else { continue };
+            if known.fits(value) {
                 continue;
             }
             part.changes += 1;
-            let often = part.changes * SELDOM_CHANGED > self.messages + 256;
-            let long = value.len() > MAX_CONSTANT;
-            part.constant = (!often && !long).then(|| value.into());
+            if part.changes * SELDOM_CHANGED > self.messages + 256 {
+                part.form = known.loosened(value);
+                part.changes = 0;
+            } else if let Some(form) = Form::of(value, &part.read) {
+                part.form = Some(form);
+            }
         }
         self.stretch();
     }
+}
+
+impl Stretch {
+    /// Reads what stands at `at`, if it is as expected; gives where it ends.
+    #[inline]
+    fn read(&self, message: &[u8], at: usize, row: &mut Row) -> Option<usize> {
+        let found = self.template.find(message, at)?;
+        for known in &self.known {
+            known.read(message, at, found, row)?;
+        }
+        Some(at + found.len())
+    }
+}
+
+/// Where `bytes` end in `message`, if they stand there at `at`.
+fn behind(bytes: &[u8], message: &[u8], at: usize) -> Option<usize> {
+    message
+        .get(at..)?
+        .starts_with(bytes)
+        .then_some(at + bytes.len())
 }
 
 /// Walks a message that is known to be JSON.
@@ -486,12 +561,10 @@ impl Learner<'_> {
         }
         let bytes = self.text.as_bytes();
         let (_, end) = Scalar::read(bytes, self.at)?;
-        let value = &bytes[self.at..end];
-        let constant = slot.is_none() && value.len() <= MAX_CONSTANT;
         layout.parts.push(Part {
-            before: Literal::new(&bytes[self.literal..self.at]),
+            before: bytes[self.literal..self.at].into(),
+            form: Form::of(&bytes[self.at..end], &read),
             read,
-            constant: constant.then(|| value.into()),
             changes: 0,
         });
         self.at = end;

@@ -6,7 +6,7 @@ use super::words::{ShortNumber, digits, text_at};
 use crate::types::{Type, Value, calendar};
 
 /// Digits of a number that a double holds, whatever they are.
-const EXACT_DIGITS: u32 = 15;
+pub(super) const EXACT_DIGITS: u32 = 15;
 
 /// A scalar as it is read from a message.
 #[derive(Clone, Copy, Debug)]
@@ -32,16 +32,9 @@ pub(super) struct Number {
 }
 
 /// Powers of ten that are doubles.
-const POWERS: [f64; EXACT_DIGITS as usize + 1] = [
+pub(super) const POWERS: [f64; EXACT_DIGITS as usize + 1] = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
 ];
-
-impl ShortNumber {
-    /// Its value, which is exact as that of [`Number::double`].
-    pub(super) fn double(self) -> f64 {
-        self.digits() as f64 / POWERS[self.fraction as usize]
-    }
-}
 
 /// Where the scalar ends that begins at `at`, and that nobody reads.
 #[inline]

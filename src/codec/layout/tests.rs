@@ -241,6 +241,150 @@ fn a_guess_gives_what_the_long_way_gives() {
     );
 }
 
+/// What one field of a sensor's messages looks like, in all of them.
+enum Habit {
+    Text(usize),
+    Number {
+        negative: bool,
+        whole: usize,
+        fraction: usize,
+    },
+    Word(&'static str),
+}
+
+impl Habit {
+    fn random(random: &mut Rng) -> Self {
+        match random.usize(..8) {
+            0 | 1 => Self::Text(random.usize(..30)),
+            2 => Self::Word(["true", "null", "[]", "\"\u{e4}\"", "1e3"][random.usize(..5)]),
+            _ => {
+                let (most_whole, most_fraction) = (random.usize(1..18), random.usize(1..12));
+                Self::Number {
+                    negative: random.usize(..4) == 0,
+                    whole: 1 + random.usize(..most_whole),
+                    fraction: random.usize(..most_fraction),
+                }
+            }
+        }
+    }
+
+    fn write(&self, random: &mut Rng, out: &mut String) {
+        let digits = |random: &mut Rng, count: usize, out: &mut String| {
+            out.extend((0..count).map(|_| random.digit(10)));
+        };
+        match *self {
+            Self::Text(length) => {
+                out.push('"');
+                out.extend((0..length).map(|_| random.alphanumeric()));
+                out.push('"');
+            }
+            Self::Number {
+                negative,
+                whole,
+                fraction,
+            } => {
+                out.push_str(if negative { "-" } else { "" });
+                let begin = out.len();
+                digits(random, whole, out);
+                // Mostly one that is a number; a zero in front is an error that is to be noticed.
+                if whole > 1 && out[begin..].starts_with('0') && random.usize(..20) > 0 {
+                    out.replace_range(begin..=begin, "7");
+                }
+                if fraction > 0 {
+                    out.push('.');
+                    digits(random, fraction, out);
+                }
+            }
+            Self::Word(word) => out.push_str(word),
+        }
+    }
+}
+
+/// Changes one byte of a message, or puts two in each other's place: its length stays, and so does the layout that is
+/// guessed.
+fn blur(random: &mut Rng, message: &mut [u8]) {
+    const SIGNS: &[u8] = b"\"\\0.-e,:}\x1f\x7f\x80 9";
+    let at = random.usize(..message.len());
+    match random.usize(..4) {
+        0 => message.swap(at, random.usize(..message.len())),
+        1 => message[at] ^= 1 << random.usize(..8),
+        2 => message[at] = random.u8(..),
+        _ => message[at] = SIGNS[random.usize(..SIGNS.len())],
+    }
+}
+
+#[test]
+fn a_guess_by_the_form_of_values_gives_what_the_long_way_gives() {
+    const NAMES: [&str; 7] = ["a", "b", "c", "d", "e", "f", "g"];
+    let mut guessed = 0;
+    for seed in 0..4_000 {
+        let mut random = Rng::with_seed(seed);
+        let habits: Vec<Habit> = (0..=random.usize(..6))
+            .map(|_| Habit::random(&mut random))
+            .collect();
+        let mut columns = Vec::new();
+        for (name, habit) in NAMES.iter().zip(&habits) {
+            if random.usize(..3) == 0 {
+                continue;
+            }
+            let ty = match habit {
+                Habit::Text(_) => Type::String,
+                Habit::Number { fraction: 0, .. } => TYPES[1 + random.usize(..8)].clone(),
+                _ => Type::Double,
+            };
+            columns.push(InputColumn {
+                name: (*name).into(),
+                ty,
+                nullable: true,
+                origin: Origin::Payload {
+                    path: vec![(*name).to_owned()],
+                },
+            });
+        }
+        let formats = [TimestampFormat::EpochMillis, TimestampFormat::EpochSeconds];
+        let options = JsonFormat {
+            timestamp: formats[random.usize(..2)].clone(),
+            ignore_parse_errors: false,
+            fail_on_missing_field: random.bool(),
+            id_field: None,
+        };
+        let paths = columns.iter().enumerate();
+        let paths = paths.map(|(at, column)| match &column.origin {
+            Origin::Payload { path } => (at, path.as_slice()),
+            _ => unreachable!("all are of the payload"),
+        });
+        let shape = JsonShape::new(&options, paths);
+        let mut layouts = Layouts::default();
+        for _ in 0..60 {
+            let mut text = String::from("{");
+            for (at, (name, habit)) in NAMES.iter().zip(&habits).enumerate() {
+                text.push_str(if at > 0 { ",\"" } else { "\"" });
+                text.push_str(name);
+                text.push_str("\":");
+                habit.write(&mut random, &mut text);
+            }
+            text.push('}');
+            let mut payload = text.into_bytes();
+            if random.usize(..3) == 0 {
+                blur(&mut random, &mut payload);
+            }
+            let expected = decode(&shape, &mut Layouts::default(), &columns, &payload);
+            let mut row = vec![Value::Null; columns.len()];
+            if layouts.fill(&payload, &shape, &columns, &mut row) {
+                guessed += 1;
+            }
+            let given = decode(&shape, &mut layouts, &columns, &payload);
+            let text = String::from_utf8_lossy(&payload);
+            assert_eq!(
+                format!("{given:?}"),
+                format!("{expected:?}"),
+                "seed {seed}: {text}\n{columns:?}"
+            );
+        }
+    }
+    assert!(guessed > 100_000, "{guessed} guessed");
+}
+
 #[test]
 fn a_quick_number_is_the_one_that_the_library_reads() {
     let mut random = Rng::with_seed(1);
@@ -292,15 +436,23 @@ fn values_that_seldom_change_are_passed_at_once() {
         assert_eq!(layouts.known.len(), 1);
         layouts.known[0].stretches.len()
     };
-    for number in 0..1_000 {
-        let state = if number < 500 { "run" } else { "stopped" };
-        // Behind `v`, behind `seq`, and all the rest.
-        let stretches = take(number, state);
-        assert!(stretches == 3 || number < 10, "{stretches}");
+    for number in 1_000..2_000 {
+        // Of another length, once; and other texts of the same length each time, from then on.
+        let state = match number {
+            ..1_300 => "run",
+            1_300..1_600 => "stopped",
+            _ => ["stopped", "started"][number as usize % 2],
+        };
+        assert_eq!(take(number, state), 1);
     }
-    for number in 0..1_000 {
+    for number in 1_000..2_000 {
         let stretches = take(number, ["run", "\u{1f600}"][number as usize % 2]);
-        assert!(stretches == 4 || number < 100, "{stretches}");
+        assert!(stretches == 2 || number < 1_100, "{stretches}");
+    }
+    // Both numbers, too, are now long and now short.
+    for number in 1_000..3_000 {
+        let stretches = take(number * (1 + 99 * (number % 2)), "run");
+        assert!(stretches == 4 || number < 1_200, "{stretches}");
     }
 }
 

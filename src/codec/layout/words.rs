@@ -7,93 +7,36 @@ use compact_str::CompactString;
 use crate::types::{SHORT_TEXT, ShortText, text_of};
 
 const ONES: u64 = 0x0101_0101_0101_0101;
-const HIGH: u64 = 0x80 * ONES;
-const ZEROS: u64 = b'0' as u64 * ONES;
+pub(super) const HIGH: u64 = 0x80 * ONES;
+pub(super) const ZEROS: u64 = b'0' as u64 * ONES;
 
 /// The eight bytes from `at` on.
 #[inline]
-fn word_at(bytes: &[u8], at: usize) -> Option<u64> {
+pub(super) fn word_at(bytes: &[u8], at: usize) -> Option<u64> {
     let word = bytes.get(at..)?.first_chunk::<8>()?;
     Some(u64::from_le_bytes(*word))
 }
 
-/// The eight bytes from `at` on, with zeros behind the last; `None` also where there are not even eight bytes in all.
+/// The eight bytes from `at` on, with zeros behind the last.
 #[inline]
-fn word_or_rest(bytes: &[u8], at: usize) -> Option<u64> {
-    word_at(bytes, at).or_else(|| {
-        let missing = (at + 8).checked_sub(bytes.len())?;
-        let last = u64::from_le_bytes(*bytes.last_chunk()?);
-        (missing < 8).then(|| last >> (8 * missing))
+pub(super) fn word_or_less(bytes: &[u8], at: usize) -> u64 {
+    word_at(bytes, at).unwrap_or_else(|| {
+        let missing = (at + 8).saturating_sub(bytes.len());
+        match bytes.last_chunk() {
+            Some(last) if missing < 8 => u64::from_le_bytes(*last) >> (8 * missing),
+            _ => word_of_less(bytes.get(at..).unwrap_or_default()),
+        }
     })
 }
 
-/// Bytes that are expected.
-#[derive(Debug, Default)]
-pub(super) struct Literal {
-    bytes: Box<[u8]>,
-    /// The first eight of them, and which bits of a word they are.
-    first: u64,
-    mask: u64,
-    /// Of more than eight all full words, and the last eight.
-    words: Box<[u64]>,
-    last: u64,
-}
-
-impl Literal {
-    pub(super) fn new(bytes: &[u8]) -> Self {
-        let mut first = [0; 8];
-        let mut mask = [0; 8];
-        for (at, byte) in bytes.iter().take(8).enumerate() {
-            first[at] = *byte;
-            mask[at] = 0xff;
-        }
-        let (words, _) = bytes.as_chunks();
-        let words = words.iter().map(|word| u64::from_le_bytes(*word));
-        Self {
-            bytes: bytes.into(),
-            first: u64::from_le_bytes(first),
-            mask: u64::from_le_bytes(mask),
-            words: words.collect(),
-            last: bytes
-                .last_chunk()
-                .map_or(0, |last| u64::from_le_bytes(*last)),
-        }
-    }
-
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
-    /// Where they end in `message`, if they are there at `at`.
-    #[inline]
-    pub(super) fn behind(&self, message: &[u8], at: usize) -> Option<usize> {
-        let end = at + self.bytes.len();
-        let Some(word) = word_at(message, at) else {
-            return (message.get(at..end)? == &*self.bytes).then_some(end);
-        };
-        if (word ^ self.first) & self.mask != 0 {
-            return None;
-        }
-        // A word is there, and so all of them if they are not more.
-        if self.bytes.len() <= 8 || self.all_are(message.get(at..end)?) {
-            return Some(end);
-        }
-        None
-    }
-
-    /// Whether `found`, as many bytes and more than eight, are these.
-    #[inline]
-    fn all_are(&self, found: &[u8]) -> bool {
-        let Some(last) = found.last_chunk() else {
-            return false;
-        };
-        let (words, _) = found.as_chunks();
-        let mut differ = u64::from_le_bytes(*last) ^ self.last;
-        for (word, expected) in words.iter().zip(&self.words) {
-            differ |= u64::from_le_bytes(*word) ^ expected;
-        }
-        differ == 0
-    }
+/// The same where there are not even eight in all.
+#[cold]
+fn word_of_less(bytes: &[u8]) -> u64 {
+    let mut word = [0; 8];
+    word.iter_mut()
+        .zip(bytes)
+        .for_each(|(to, from)| *to = *from);
+    u64::from_le_bytes(word)
 }
 
 /// Marks the bytes of a word that are no digits.
@@ -119,7 +62,7 @@ impl ShortNumber {
     /// The number that begins at `at`, by the grammar of JSON; `None` if it is longer, or none.
     #[inline]
     pub(super) fn read(message: &[u8], at: usize) -> Option<Self> {
-        let word = word_or_rest(message, at)?;
+        let word = word_or_less(message, at);
         let others = others(word);
         let whole = others.trailing_zeros() / 8;
         if whole == 0 || whole == 8 || (whole > 1 && word as u8 == b'0') {
@@ -160,7 +103,7 @@ impl ShortNumber {
 /// fifteen digits, or if it is no integer or none as such.
 #[inline]
 pub(super) fn whole_number(message: &[u8], at: usize) -> Option<(i64, usize)> {
-    let word = word_or_rest(message, at)?;
+    let word = word_or_less(message, at);
     let others_of_first = others(word);
     let count = others_of_first.trailing_zeros() / 8;
     if count == 0 || (count > 1 && word as u8 == b'0') {
@@ -173,7 +116,7 @@ pub(super) fn whole_number(message: &[u8], at: usize) -> Option<(i64, usize)> {
         return (!more).then_some((number as i64, at + count as usize));
     }
     let high = value_of_digits(word ^ ZEROS);
-    let word = word_or_rest(message, at + 8)?;
+    let word = word_or_less(message, at + 8);
     let count = others(word).trailing_zeros() / 8;
     if count == 8 || fraction_or_exponent(word >> (8 * count)) {
         return None;
@@ -229,7 +172,7 @@ pub(super) fn digits(bytes: &[u8], mut at: usize, mut number: u64) -> (u64, usiz
 }
 
 /// The number that eight digits make: neighbours are put together, then pairs, then fours.
-const fn value_of_digits(digits: u64) -> u64 {
+pub(super) const fn value_of_digits(digits: u64) -> u64 {
     const EACH_SECOND: u64 = 0x0000_00ff_0000_00ff;
     let pairs = digits.wrapping_mul(10).wrapping_add(digits >> 8);
     let outer = (pairs & EACH_SECOND).wrapping_mul(100 + (1_000_000 << 32));
@@ -261,6 +204,15 @@ pub(super) struct Text {
 }
 
 impl Text {
+    /// A text of so many bytes that is known to be ASCII.
+    pub(super) const fn ascii(begin: usize, length: usize) -> Self {
+        Self {
+            begin,
+            end: begin + length,
+            ascii: true,
+        }
+    }
+
     pub(super) fn is_utf8(self, message: &[u8]) -> bool {
         self.ascii || str::from_utf8(&message[self.begin..self.end]).is_ok()
     }
@@ -356,27 +308,5 @@ mod tests {
         }
         let broken = text_at(b"a\xff\"", 0).unwrap();
         assert!(!broken.is_utf8(b"a\xff\""));
-    }
-
-    #[test]
-    fn literals_of_every_length_are_found_where_they_are_and_nowhere_else() {
-        let all = b"0123456789abcdefghij";
-        for length in 0..=all.len() {
-            let literal = Literal::new(&all[..length]);
-            for behind in 0..10 {
-                let mut message = b"xy".to_vec();
-                message.extend_from_slice(&all[..length]);
-                message.extend_from_slice(&b"0123456789"[..behind]);
-                assert_eq!(literal.behind(&message, 2), Some(2 + length));
-                for at in 2..2 + length {
-                    message[at] ^= 1;
-                    assert_eq!(literal.behind(&message, 2), None);
-                    message[at] ^= 1;
-                }
-                if length > 0 {
-                    assert_eq!(literal.behind(&message[..=length], 2), None);
-                }
-            }
-        }
     }
 }

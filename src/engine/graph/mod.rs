@@ -309,7 +309,8 @@ impl Graph {
         }
     }
 
-    /// Hands a row that a node gives to those who take it.
+    /// Hands a row that a node gives to those who take it, mostly one.
+    #[inline]
     pub(super) fn forward(
         &mut self,
         at: usize,
@@ -318,12 +319,23 @@ impl Graph {
         progress: Progress,
         exit: &mut dyn Exit,
     ) {
-        let node = &self.nodes[at];
-        if node.index.is_some() {
-            return self.forward_by_index(at, row, lineage, progress, exit);
-        }
-        if let [(consumer, input)] = node.consumers[..] {
+        if let [(consumer, input)] = self.nodes[at].consumers[..] {
             return self.push(consumer, input, row, lineage, progress, exit);
+        }
+        self.forward_to_many(at, row, lineage, progress, exit);
+    }
+
+    /// The same where there are several, or none.
+    fn forward_to_many(
+        &mut self,
+        at: usize,
+        row: &[Value],
+        lineage: Lineage,
+        progress: Progress,
+        exit: &mut dyn Exit,
+    ) {
+        if self.nodes[at].index.is_some() {
+            return self.forward_by_index(at, row, lineage, progress, exit);
         }
         for index in 0..self.nodes[at].consumers.len() {
             let (consumer, input) = self.nodes[at].consumers[index];
@@ -439,10 +451,16 @@ impl Graph {
     }
 
     /// Tells the followers of a node that the watermark of a line has moved behind it.
+    #[inline]
     pub(super) fn lead(&mut self, at: usize, behind: Step, exit: &mut dyn Exit) {
-        if let [(follower, input)] = self.nodes[at].followers[..] {
-            return self.advance(follower, input, behind, exit);
+        match self.nodes[at].followers[..] {
+            [] => {}
+            [(follower, input)] => self.advance(follower, input, behind, exit),
+            _ => self.lead_many(at, behind, exit),
         }
+    }
+
+    fn lead_many(&mut self, at: usize, behind: Step, exit: &mut dyn Exit) {
         for index in 0..self.nodes[at].followers.len() {
             let (follower, input) = self.nodes[at].followers[index];
             self.advance(follower, input, behind, exit);
