@@ -8,11 +8,11 @@
 //! the order in which they stand in the pipeline. A condition is used only if those before it cannot fail: a row for
 //! which an expression has no value is a dead letter, with the index as without.
 
-use std::cmp::Ordering;
 use std::mem::{Discriminant, discriminant};
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
+use rust_decimal::Decimal;
 
 use crate::expr::{Comparison, Expr};
 use crate::state::push_key;
@@ -56,8 +56,9 @@ struct Bounds {
     kind: Discriminant<Value>,
     /// Whether the constants are lower bounds of the column.
     lower: bool,
-    /// The constants, ascending, each with its filter.
-    sorted: Vec<(Value, u32)>,
+    /// The ranks of the constants, ascending; and at the same place the filter of each.
+    ranks: Vec<i64>,
+    filters: Vec<u32>,
 }
 
 /// What a filter can be listed under; the best kind first.
@@ -102,10 +103,10 @@ impl PredicateIndex {
                 None => index.always.push(at as u32),
             }
         }
-        for bounds in &mut index.bounds {
-            bounds
-                .sorted
-                .sort_by(|(a, _), (b, _)| a.compare(b).expect("bounds are of one kind"));
+        for Bounds { ranks, filters, .. } in &mut index.bounds {
+            let mut sorted: Vec<_> = ranks.drain(..).zip(filters.drain(..)).collect();
+            sorted.sort_unstable();
+            (*ranks, *filters) = sorted.into_iter().unzip();
         }
         (listed >= LEAST_LISTED).then_some(index)
     }
@@ -166,11 +167,15 @@ impl PredicateIndex {
                         column: *column,
                         kind,
                         lower: *lower,
-                        sorted: Vec::new(),
+                        ranks: Vec::new(),
+                        filters: Vec::new(),
                     });
                     self.bounds.len() - 1
                 });
-                self.bounds[place].sorted.push(((*bound).clone(), at));
+                // Whoever is listed so has a rank.
+                let bounds = &mut self.bounds[place];
+                bounds.ranks.extend(rank(bound));
+                bounds.filters.push(at);
             }
         }
     }
@@ -212,24 +217,22 @@ impl PredicateIndex {
             column,
             kind,
             lower,
-            sorted,
+            ranks,
+            filters,
         } in &self.bounds
         {
             let value = &row[*column];
-            let within = if value.is_null() {
-                0..0
-            } else if discriminant(value) != *kind {
-                0..sorted.len()
-            } else if *lower {
-                let below =
-                    |(bound, _): &(Value, u32)| bound.compare(value).is_some_and(Ordering::is_le);
-                0..sorted.partition_point(below)
-            } else {
-                let below =
-                    |(bound, _): &(Value, u32)| bound.compare(value).is_some_and(Ordering::is_lt);
-                sorted.partition_point(below)..sorted.len()
+            let within = match rank(value) {
+                _ if value.is_null() => 0..0,
+                Some(rank) if discriminant(value) == *kind && *lower => {
+                    0..ranks.partition_point(|bound| *bound <= rank)
+                }
+                Some(rank) if discriminant(value) == *kind => {
+                    ranks.partition_point(|bound| *bound < rank)..ranks.len()
+                }
+                _ => 0..ranks.len(),
             };
-            found.extend(sorted[within].iter().map(|(_, at)| *at));
+            found.extend_from_slice(&filters[within]);
         }
         found.sort_unstable();
         found.dedup();
@@ -327,9 +330,35 @@ fn has_one_form(constant: &Value) -> bool {
 fn is_ordered(constant: &Value) -> bool {
     match constant {
         Value::Double(bound) => !bound.is_nan(),
-        Value::Int(_) | Value::Decimal(_) | Value::Timestamp(_) | Value::Date(_) => true,
-        _ => false,
+        _ => rank(constant).is_some(),
     }
+}
+
+/// A number for a value of an ordered kind, which is never less than that of a lesser one; two decimals may have the same.
+#[inline]
+fn rank(value: &Value) -> Option<i64> {
+    match value {
+        Value::Int(number) | Value::Timestamp(number) => Some(*number),
+        Value::Date(days) => Some(i64::from(*days)),
+        Value::Double(number) if number.is_nan() => Some(i64::MAX),
+        Value::Double(number) => {
+            // Without a zero that is negative. Of numbers below zero the greater have the lesser bits.
+            let bits = (number + 0.0).to_bits() as i64;
+            Some(if bits < 0 { bits ^ i64::MAX } else { bits })
+        }
+        Value::Decimal(number) => Some(millionths(number)),
+        _ => None,
+    }
+}
+
+/// How many millionths a decimal has; those that are too many for the type are equal.
+fn millionths(number: &Decimal) -> i64 {
+    let scale = number.scale();
+    let millionths = match scale.checked_sub(6) {
+        Some(finer) => number.mantissa() / 10_i128.pow(finer),
+        None => number.mantissa() * 10_i128.pow(6 - scale),
+    };
+    millionths.clamp(i64::MIN.into(), i64::MAX.into()) as i64
 }
 
 /// Whether a condition has a value for every row.

@@ -24,7 +24,7 @@ fn value(random: &mut Random, column: usize) -> Value {
         (_, 0) => Value::str(TEXTS[random.below(TEXTS.len())]),
         (1, 1) => Value::Double(f64::NAN),
         (2, 1) => Value::Double(-0.0),
-        (_, 1) => Value::Double(random.below(5) as f64),
+        (_, 1) => Value::Double(random.below(5) as f64 - 2.0),
         _ => Value::Int(random.below(5) as i64),
     }
 }
@@ -133,6 +133,51 @@ fn who_is_left_out_would_have_let_nothing_through() {
         }
     }
     assert!(asked > 500_000 && left_out > 200_000, "{asked} {left_out}");
+}
+
+#[test]
+fn ranks_follow_the_order_of_values() {
+    let doubles = [
+        f64::NEG_INFINITY,
+        f64::MIN,
+        -1.5,
+        -f64::MIN_POSITIVE,
+        -0.0,
+        0.0,
+        5e-324,
+        1.0,
+        1.5,
+        f64::MAX,
+        f64::INFINITY,
+        f64::NAN,
+        -f64::NAN,
+    ];
+    let decimals = [
+        Decimal::MIN,
+        Decimal::new(-15, 1),
+        Decimal::new(-1, 28),
+        Decimal::ZERO,
+        Decimal::new(1, 7),
+        Decimal::new(1, 6),
+        Decimal::new(8_984, 3),
+        Decimal::new(9, 0),
+        Decimal::MAX,
+    ];
+    for values in [
+        doubles.map(Value::Double).to_vec(),
+        decimals.map(Value::Decimal).to_vec(),
+        [i64::MIN, -1, 0, 7, i64::MAX].map(Value::Int).to_vec(),
+    ] {
+        for left in &values {
+            for right in &values {
+                let (order, ranks) = (left.compare(right).unwrap(), rank(left).cmp(&rank(right)));
+                let coarse = matches!(left, Value::Decimal(_)) && ranks.is_eq();
+                assert!(order == ranks || coarse, "{left:?} {right:?}");
+            }
+        }
+    }
+    let thousandths = |count| rank(&Value::Decimal(Decimal::new(count, 3)));
+    assert!(thousandths(8_984) < thousandths(8_985));
 }
 
 #[test]
