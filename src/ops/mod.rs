@@ -15,6 +15,7 @@ mod join;
 mod keyed;
 mod over;
 mod pattern;
+mod spare;
 mod timers;
 mod unnest;
 mod window;

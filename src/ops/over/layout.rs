@@ -134,11 +134,12 @@ impl Layout {
         })
     }
 
-    /// What is taken of a row: what is kept with it, and what is needed once.
+    /// What is taken of a row: what is kept with it, and what is needed once, for which there may be room.
     pub(super) fn evaluate(
         &self,
         row: &[Value],
         context: &Context,
+        room: Option<Box<[Value]>>,
     ) -> Result<[Box<[Value]>; 2], EvalError> {
         let all = |exprs: &[Expr]| -> Result<Box<[Value]>, EvalError> {
             // Of the size that it will have: collecting results would have to guess, and move them in the end.
@@ -148,6 +149,15 @@ impl Layout {
             }
             Ok(values.into())
         };
-        Ok([all(&self.kept)?, all(&self.once)?])
+        let kept = all(&self.kept)?;
+        let Some(mut once) = room else {
+            return Ok([kept, all(&self.once)?]);
+        };
+        for (place, expr) in once.iter_mut().zip(&self.once) {
+            if expr.held(row).is_none_or(|value| !place.set_plain(value)) {
+                *place = expr.eval(row, context)?;
+            }
+        }
+        Ok([kept, once])
     }
 }

@@ -85,7 +85,7 @@ impl Partition {
         &mut self,
         time: EventTime,
         lineage: Lineage,
-        row: &[Value],
+        row: Box<[Value]>,
         inputs: [Box<[Value]>; 2],
     ) {
         self.arrivals += 1;
@@ -93,7 +93,7 @@ impl Partition {
             time,
             arrival: self.arrivals,
             lineage,
-            row: row.into(),
+            row,
             inputs,
         };
         self.put(waiting);
@@ -117,12 +117,7 @@ impl Partition {
             return None;
         }
         let count = self.waiting.iter().take_while(|w| w.time == time).count();
-        let taken = self.waiting.drain(..count).collect();
-        if self.waiting.is_empty() {
-            // Most keys are silent most of the time: room for rows that do not wait is most of what they would cost.
-            self.waiting = VecDeque::new();
-        }
-        Some(taken)
+        Some(self.waiting.drain(..count).collect())
     }
 
     /// Forgets the rows that were given, if the last one is older than `ttl` at `time`.

@@ -12,10 +12,11 @@
 //! of an unknown key that might look back so far is refused.
 
 use super::super::keyed::{Keyed, key_text, read_key};
+use super::super::spare::{SpareQueues, SpareRows, heap_bytes};
 use super::super::timers::Timers;
 use super::super::{Discard, Emit, Operator};
 use super::layout::Layout;
-use super::partition::Partition;
+use super::partition::{Partition, Waiting};
 use super::{MAX_WAITING_ROWS, no_room, time_of};
 use crate::expr::{Context, Expr};
 use crate::plan::{Frame, OverFunction};
@@ -47,6 +48,10 @@ pub struct Over {
     key_bytes: Vec<u8>,
     output: Row,
     values: Row,
+    /// For rows that wait, what is needed of them once, and the keys that have some.
+    rows: SpareRows,
+    inputs: SpareRows,
+    queues: SpareQueues<Waiting>,
 }
 
 impl Over {
@@ -82,6 +87,9 @@ impl Over {
             key_bytes: Vec::new(),
             output: Row::new(),
             values: Row::new(),
+            rows: SpareRows::default(),
+            inputs: SpareRows::default(),
+            queues: SpareQueues::default(),
         }
     }
 
@@ -149,6 +157,9 @@ impl Over {
             state,
             output,
             values,
+            rows,
+            inputs,
+            queues,
             ..
         } = self;
         let (key, partition) = state.change_of(slot);
@@ -156,21 +167,32 @@ impl Over {
             if let (Some(ttl), Some(first)) = (ttl, peers.first()) {
                 partition.forget(ttl, first.time);
             }
-            partition.advance(layout, peers, values, &mut |row, values| match values {
-                Ok(values) => {
-                    output.clear();
-                    output.extend(row.row);
-                    output.append(values);
-                    emit.row(output, row.lineage);
+            partition.advance(layout, peers, values, &mut |mut row, values| {
+                match values {
+                    Ok(values) => {
+                        // What the row before has left there is no longer needed, but as room.
+                        output.resize(row.row.len() + values.len(), Value::Null);
+                        let (own, given) = output.split_at_mut(row.row.len());
+                        own.swap_with_slice(&mut row.row);
+                        given.swap_with_slice(values);
+                        emit.row(output, row.lineage);
+                    }
+                    Err(Discard { reason, detail }) => {
+                        let key = key_text(key);
+                        let of = if key.is_empty() { "" } else { " of key " };
+                        let detail = format!("row{of}{key} at {}: {detail}", row.time);
+                        emit.discard(Discard { reason, detail });
+                    }
                 }
-                Err(Discard { reason, detail }) => {
-                    let key = key_text(key);
-                    let of = if key.is_empty() { "" } else { " of key " };
-                    let detail = format!("row{of}{key} at {}: {detail}", row.time);
-                    emit.discard(Discard { reason, detail });
+                let [_, once] = row.inputs;
+                for (spare, left) in [(&mut *rows, row.row), (&mut *inputs, once)] {
+                    let apart = left.iter().map(heap_bytes).sum();
+                    spare.leave(left, apart);
                 }
             });
         }
+        // Most keys are silent most of the time: room for rows that do not wait is most of what they would cost.
+        queues.leave(&mut partition.waiting);
         partition.armed = None;
         self.arm(slot, at);
     }
@@ -216,7 +238,7 @@ impl Operator for Over {
             let reason = "late";
             return emit.discard(Discard { reason, detail });
         }
-        let inputs = match self.layout.evaluate(row, context) {
+        let inputs = match self.layout.evaluate(row, context, self.inputs.take()) {
             Ok(inputs) => inputs,
             Err(error) => return emit.discard(Discard::expression(&error)),
         };
@@ -234,7 +256,8 @@ impl Operator for Over {
         }
         let partition = self.state.change(slot);
         partition.line = at.line;
-        partition.wait(time, lineage, row, inputs);
+        self.queues.lend(&mut partition.waiting);
+        partition.wait(time, lineage, self.rows.copy(row), inputs);
         self.arm(slot, at.watermark);
     }
 

@@ -12,9 +12,10 @@ use std::sync::Arc;
 
 use smallvec::{SmallVec, smallvec};
 
+use super::super::spare::SpareRows;
 use super::super::{Accumulator, Discard, Emit};
 use super::condition::{direct, firsts, reads_one_row};
-use super::partition::{Begun, Ending, Partial, Partition, Spare, Totals};
+use super::partition::{Begun, Ending, Partial, Partition, Totals};
 use super::path::{Path, Step};
 use super::program::{Program, Rounds, Wait, Waits, follow};
 use super::read::{Found, key_text, time_text, update};
@@ -53,7 +54,7 @@ pub(super) struct Matcher {
     pub(super) failure: Option<String>,
     pub(super) slots: Row,
     pub(super) output: Row,
-    pub(super) spare: Spare,
+    pub(super) spare: SpareRows,
 }
 
 /// How a partial match goes on behind a row.
@@ -98,12 +99,13 @@ impl Matcher {
             failure: None,
             slots: Row::new(),
             output: Row::new(),
-            spare: Spare::default(),
+            spare: SpareRows::default(),
         }
     }
 
     /// Takes and forgets the rows of a partition that wait up to `at`, until one may begin a match: nothing of what it
     /// takes to look at a row is needed while none has.
+    #[inline]
     pub(super) fn pass_over(&mut self, partition: &mut Partition, at: EventTime) {
         self.begins = None;
         let Some(firsts) = &self.firsts else { return };
@@ -134,6 +136,7 @@ impl Matcher {
     }
 
     /// Looks at the rows of a partition that have been taken, and lets time pass.
+    #[inline]
     pub(super) fn catch_up(
         &mut self,
         partition: &mut Partition,

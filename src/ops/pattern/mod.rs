@@ -21,9 +21,8 @@ mod path;
 mod program;
 mod read;
 
-use std::collections::VecDeque;
-
 use super::keyed::{KeyState, Keyed};
+use super::spare::SpareQueues;
 use super::timers::{Deadlines, Slots, Timers};
 use super::{Discard, Emit, Operator};
 use crate::expr::Context;
@@ -50,37 +49,9 @@ pub struct Match {
     /// Keys by the time at which their oldest match runs out.
     ends: Deadlines,
     key_bytes: Vec<u8>,
-    room: Room,
-}
-
-/// Room for the rows and the matches of keys that have none.
-#[derive(Debug, Default)]
-struct Room {
-    rows: Vec<VecDeque<HeldRow>>,
-    begun: Vec<VecDeque<Begun>>,
-}
-
-/// How many keys leave their room to others, and of how many places at most: one that has held much is not kept.
-const ROOMS: usize = 64;
-const PLACES: usize = 16;
-
-/// Gives a key room that another has left, if it has none.
-fn find<T>(held: &mut VecDeque<T>, rooms: &mut Vec<VecDeque<T>>) {
-    if held.capacity() == 0
-        && let Some(room) = rooms.pop()
-    {
-        *held = room;
-    }
-}
-
-/// Leaves the room of what a key no longer has to others.
-fn leave<T>(held: &mut VecDeque<T>, rooms: &mut Vec<VecDeque<T>>) {
-    if held.is_empty() && held.capacity() > 0 {
-        let left = std::mem::take(held);
-        if left.capacity() <= PLACES && rooms.len() < ROOMS {
-            rooms.push(left);
-        }
-    }
+    /// For the rows and the matches of keys that have none.
+    rows: SpareQueues<HeldRow>,
+    begun: SpareQueues<Begun>,
 }
 
 impl Match {
@@ -92,7 +63,8 @@ impl Match {
             arrivals: Timers::default(),
             ends: Deadlines::default(),
             key_bytes: Vec::new(),
-            room: Room::default(),
+            rows: SpareQueues::default(),
+            begun: SpareQueues::default(),
         }
     }
 
@@ -158,13 +130,12 @@ impl Match {
             return;
         }
         // Most keys need room for rows and matches only now and then.
-        let Room { rows, begun } = &mut self.room;
-        find(&mut partition.rows, rows);
-        find(&mut partition.begun, begun);
+        self.rows.lend(&mut partition.rows);
+        self.begun.lend(&mut partition.begun);
         partition.take(at);
         self.matcher.catch_up(partition, at, key, emit);
-        leave(&mut partition.rows, rows);
-        leave(&mut partition.begun, begun);
+        self.rows.leave(&mut partition.rows);
+        self.begun.leave(&mut partition.begun);
         if partition.is_empty() {
             self.state.emptied();
         }
@@ -236,7 +207,7 @@ impl Operator for Match {
                 detail,
             });
         }
-        let row = self.matcher.spare.fill(row, &plan.kept, time, lineage);
+        let row = HeldRow::of(row, &plan.kept, time, lineage, &mut self.matcher.spare);
         let partition = self.state.change(slot);
         partition.line = at.line;
         partition.wait(row, &plan.order);

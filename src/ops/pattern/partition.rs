@@ -13,6 +13,7 @@ use smallvec::SmallVec;
 
 use super::super::Accumulator;
 use super::super::keyed::{KeyState, WrittenState};
+use super::super::spare::{SpareRows, heap_bytes};
 use super::path::Path;
 use super::program::{Rounds, Wait, Waits};
 use crate::expr::total_order;
@@ -70,45 +71,6 @@ pub(super) struct HeldRow {
     bytes: u32,
     /// Whether it is written as one that waits.
     written: bool,
-}
-
-/// The values of rows that are no longer needed: room for those of the next, which then allocate nothing.
-#[derive(Debug, Default)]
-pub(super) struct Spare(Vec<Box<[Value]>>);
-
-/// How many rows leave their room to others; and one with more bytes than that is not kept.
-const SPARE_ROWS: usize = 64;
-const SPARE_BYTES: usize = 4_096;
-
-impl Spare {
-    /// A row with the values of some columns; all rows have equally many.
-    pub(super) fn fill(
-        &mut self,
-        row: &[Value],
-        columns: &[usize],
-        time: EventTime,
-        lineage: Lineage,
-    ) -> HeldRow {
-        let Some(mut values) = self.0.pop() else {
-            let values = columns.iter().map(|at| row[*at].clone()).collect();
-            return HeldRow::new(time, lineage, values);
-        };
-        let mut apart = 0;
-        for (place, at) in values.iter_mut().zip(columns) {
-            let value = &row[*at];
-            if !place.set_plain(value) {
-                *place = value.clone();
-                apart += heap_bytes(value);
-            }
-        }
-        HeldRow::with(time, lineage, values, apart)
-    }
-
-    fn leave(&mut self, row: HeldRow) {
-        if self.0.len() < SPARE_ROWS && row.bytes() <= SPARE_BYTES {
-            self.0.push(row.values);
-        }
-    }
 }
 
 /// All partial matches that begin with one row.
@@ -169,6 +131,7 @@ impl Default for Partition {
 
 impl Partition {
     /// Adds a row to those that wait, behind those that are equal in order.
+    #[inline]
     pub(super) fn wait(&mut self, row: HeldRow, order: &[OrderKey]) {
         if self.waiting.last().is_none_or(|last| last.time < row.time) {
             self.waiting_bytes += row.bytes();
@@ -183,6 +146,7 @@ impl Partition {
     }
 
     /// Takes the rows that wait up to a time.
+    #[inline]
     pub(super) fn take(&mut self, up_to: EventTime) {
         let mut taken = |row: HeldRow| {
             self.waiting_bytes -= row.bytes();
@@ -201,12 +165,12 @@ impl Partition {
     }
 
     /// Takes the first `count` rows that wait and forgets them at once; none may be kept.
-    pub(super) fn pass_over(&mut self, count: usize, spare: &mut Spare) {
+    pub(super) fn pass_over(&mut self, count: usize, spare: &mut SpareRows) {
         debug_assert!(self.rows.is_empty(), "rows are numbered without a gap");
         let mut passed = |row: HeldRow| {
             self.waiting_bytes -= row.bytes();
             self.taken = self.taken.max(row.time);
-            spare.leave(row);
+            row.leave(spare);
         };
         if count == 1 && self.waiting.len() == 1 {
             self.waiting.pop().into_iter().for_each(&mut passed);
@@ -234,7 +198,7 @@ impl Partition {
     }
 
     /// Forgets the rows that nothing will read any more.
-    pub(super) fn forget_rows(&mut self, lookback: usize, spare: &mut Spare) {
+    pub(super) fn forget_rows(&mut self, lookback: usize, spare: &mut SpareRows) {
         let first = self.begun.front().map_or(self.next, |begun| begun.row);
         let keep = first.saturating_sub(lookback as u64).max(self.base);
         if keep == self.base {
@@ -243,7 +207,7 @@ impl Partition {
         for _ in self.base..keep {
             if let Some(row) = self.rows.pop_front() {
                 self.row_bytes -= row.bytes();
-                spare.leave(row);
+                row.leave(spare);
             }
         }
         self.base = keep;
@@ -367,7 +331,38 @@ impl WrittenState for Partition {
 }
 
 impl HeldRow {
-    pub(super) fn new(time: EventTime, lineage: Lineage, values: Box<[Value]>) -> Self {
+    /// A row with the values of some columns; all rows have equally many.
+    #[inline]
+    pub(super) fn of(
+        row: &[Value],
+        columns: &[usize],
+        time: EventTime,
+        lineage: Lineage,
+        spare: &mut SpareRows,
+    ) -> Self {
+        let Some(mut values) = spare.take() else {
+            let values = columns.iter().map(|at| row[*at].clone()).collect();
+            return Self::new(time, lineage, values);
+        };
+        let mut apart = 0;
+        for (place, at) in values.iter_mut().zip(columns) {
+            let value = &row[*at];
+            if !place.set_plain(value) {
+                *place = value.clone();
+                apart += heap_bytes(value);
+            }
+        }
+        Self::with(time, lineage, values, apart)
+    }
+
+    /// Leaves the room of its values to others.
+    #[inline]
+    fn leave(self, spare: &mut SpareRows) {
+        let apart = self.bytes() - size_of::<Self>() - size_of_val(&*self.values);
+        spare.leave(self.values, apart);
+    }
+
+    fn new(time: EventTime, lineage: Lineage, values: Box<[Value]>) -> Self {
         let apart = values.iter().map(heap_bytes).sum();
         Self::with(time, lineage, values, apart)
     }
@@ -405,27 +400,6 @@ impl HeldRow {
             written: true,
             ..row
         })
-    }
-}
-
-/// Bytes of memory that a value has beside itself, about.
-#[inline]
-fn heap_bytes(value: &Value) -> usize {
-    match value {
-        // Not by its capacity: a copy, and what a restart reads, has another.
-        Value::Str(text) if text.is_heap_allocated() => text.len(),
-        Value::Bytes(bytes) => bytes.len(),
-        Value::Array(_) | Value::Row(_) | Value::Map(_) => bytes_of_parts(value),
-        _ => 0,
-    }
-}
-
-fn bytes_of_parts(value: &Value) -> usize {
-    let bytes = |part: &Value| size_of::<Value>() + heap_bytes(part);
-    match value {
-        Value::Array(values) | Value::Row(values) => values.iter().map(bytes).sum(),
-        Value::Map(entries) => entries.iter().map(|(k, v)| bytes(k) + bytes(v)).sum(),
-        _ => 0,
     }
 }
 
