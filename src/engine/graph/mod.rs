@@ -6,6 +6,7 @@
 //! A row travels with the watermark of its timeline as it was before the row: only where watermarks meet are they
 //! kept ([`Meeting`]).
 
+mod downstream;
 mod start;
 
 use smallvec::SmallVec;
@@ -15,6 +16,9 @@ use crate::ops::{Discard, Emit, LookupJoin, Operator, assign_windows, unnest};
 use crate::plan::{self, NodeId, Plan, SinkId, TableId, Window};
 use crate::types::{EventTime, Fingerprint, Lineage, Progress, Row, Timeline, Timespan, Value};
 
+pub(super) use self::downstream::Passing;
+
+use self::downstream::Downstream;
 use super::meeting::{Meeting, Step};
 use super::predicates::PredicateIndex;
 
@@ -146,53 +150,36 @@ impl Graph {
     }
 
     /// Hands a row to a node.
-    fn push(
-        &mut self,
-        at: usize,
-        input: usize,
-        row: &[Value],
-        lineage: Lineage,
-        progress: Progress,
-        exit: &mut dyn Exit,
-    ) {
-        let context = self.context;
-        let progress = match &self.nodes[at].meeting {
-            Some(meeting) => meeting.behind(progress.line),
-            None => progress,
+    fn push(&mut self, at: usize, input: usize, passing: &Passing<'_>, exit: &mut dyn Exit) {
+        let met;
+        let passing = match &self.nodes[at].meeting {
+            Some(meeting) => {
+                let progress = meeting.behind(passing.progress.line);
+                met = Passing {
+                    progress,
+                    ..*passing
+                };
+                &met
+            }
+            None => passing,
         };
+        let context = self.context;
+        let Passing { row, lineage, .. } = *passing;
         match &mut self.nodes[at].stage {
-            Stage::Pass => self.forward(at, row, lineage, progress, exit),
-            Stage::Late => {
-                let lineage = lineage.child(self.nodes[at].fingerprint, 0);
-                self.forward(at, row, lineage, progress, exit);
-            }
-            Stage::Union => {
-                let lineage = lineage.child(self.nodes[at].fingerprint, input as u64);
-                self.forward(at, row, lineage, progress, exit);
-            }
+            Stage::Pass => self.forward(at, passing, exit),
+            Stage::Late => self.forward_as(at, 0, passing, exit),
+            Stage::Union => self.forward_as(at, input as u64, passing, exit),
             Stage::Filter(predicate) => match predicate.test(row, &context) {
-                Ok(true) => self.forward(at, row, lineage, progress, exit),
+                Ok(true) => self.forward(at, passing, exit),
                 Ok(false) => {}
                 Err(error) => exit.discard(NodeId(at), Discard::expression(&error)),
             },
             Stage::Project { exprs, buffer } => {
                 let mut output = std::mem::take(buffer);
-                output.clear();
-                for expr in exprs.iter() {
-                    if let Some(value) = expr.held(row) {
-                        output.push(value.clone());
-                        continue;
-                    }
-                    match expr.eval(row, &context) {
-                        Ok(value) => output.push(value),
-                        Err(error) => {
-                            exit.discard(NodeId(at), Discard::expression(&error));
-                            *buffer = output;
-                            return;
-                        }
-                    }
+                match project(exprs, row, &context, &mut output) {
+                    Ok(()) => self.forward(at, &passing.with(&output), exit),
+                    Err(error) => exit.discard(NodeId(at), Discard::expression(&error)),
                 }
-                self.forward(at, &output, lineage, progress, exit);
                 self.give_back(at, output);
             }
             Stage::Unnest {
@@ -208,7 +195,6 @@ impl Graph {
                 };
                 let (width, rows, outer) = (*width, *rows, *outer);
                 let mut output = std::mem::take(buffer);
-                let by = self.nodes[at].fingerprint;
                 unnest(
                     row,
                     &array,
@@ -217,7 +203,7 @@ impl Graph {
                     outer,
                     &mut output,
                     |index, row| {
-                        self.forward(at, row, lineage.child(by, index), progress, exit);
+                        self.forward_as(at, index, &passing.with(row), exit);
                     },
                 );
                 self.give_back(at, output);
@@ -241,7 +227,6 @@ impl Graph {
                 let windows: SmallVec<[_; 8]> =
                     assign_windows(window, EventTime::from_micros(micros)).collect();
                 let mut output = std::mem::take(buffer);
-                let by = self.nodes[at].fingerprint;
                 for (index, (start, end)) in windows.into_iter().enumerate() {
                     output.clear();
                     output.extend_from_slice(row);
@@ -250,7 +235,7 @@ impl Graph {
                     output.push(Value::Timestamp(
                         end.minus(Timespan::MILLISECOND).as_micros(),
                     ));
-                    self.forward(at, &output, lineage.child(by, index as u64), progress, exit);
+                    self.forward_as(at, index as u64, &passing.with(&output), exit);
                 }
                 self.give_back(at, output);
             }
@@ -259,13 +244,14 @@ impl Graph {
                 let mut emit = Downstream {
                     graph: self,
                     at,
-                    progress,
+                    progress: passing.progress,
                     exit,
                 };
                 running.process(row, lineage, &context, &mut emit);
                 self.nodes[at].stage = Stage::Lookup(Some(running));
             }
             Stage::Stateful => {
+                let progress = passing.progress;
                 let behind = Progress {
                     watermark: self.nodes[at].delayed(progress.watermark),
                     ..progress
@@ -311,58 +297,40 @@ impl Graph {
 
     /// Hands a row that a node gives to those who take it, mostly one.
     #[inline]
-    pub(super) fn forward(
-        &mut self,
-        at: usize,
-        row: &[Value],
-        lineage: Lineage,
-        progress: Progress,
-        exit: &mut dyn Exit,
-    ) {
+    pub(super) fn forward(&mut self, at: usize, passing: &Passing<'_>, exit: &mut dyn Exit) {
         if let [(consumer, input)] = self.nodes[at].consumers[..] {
-            return self.push(consumer, input, row, lineage, progress, exit);
+            return self.push(consumer, input, passing, exit);
         }
-        self.forward_to_many(at, row, lineage, progress, exit);
+        self.forward_to_many(at, passing, exit);
     }
 
-    /// The same where there are several, or none.
-    fn forward_to_many(
-        &mut self,
-        at: usize,
-        row: &[Value],
-        lineage: Lineage,
-        progress: Progress,
-        exit: &mut dyn Exit,
-    ) {
-        if self.nodes[at].index.is_some() {
-            return self.forward_by_index(at, row, lineage, progress, exit);
-        }
-        for index in 0..self.nodes[at].consumers.len() {
-            let (consumer, input) = self.nodes[at].consumers[index];
-            self.push(consumer, input, row, lineage, progress, exit);
-        }
-    }
-
-    /// The same where many of those are filters.
-    fn forward_by_index(
-        &mut self,
-        at: usize,
-        row: &[Value],
-        lineage: Lineage,
-        progress: Progress,
-        exit: &mut dyn Exit,
-    ) {
+    /// The same where there are several, or none; where many are filters, only some of them are asked.
+    fn forward_to_many(&mut self, at: usize, passing: &Passing<'_>, exit: &mut dyn Exit) {
         let Some(mut index) = self.nodes[at].index.take() else {
+            for index in 0..self.nodes[at].consumers.len() {
+                let (consumer, input) = self.nodes[at].consumers[index];
+                self.push(consumer, input, passing, exit);
+            }
             return;
         };
         let mut asked = std::mem::take(&mut self.asked);
-        index.candidates(row, &mut asked);
+        index.candidates(passing.row, &mut asked);
         self.nodes[at].index = Some(index);
         for consumer in &asked {
             let (consumer, input) = self.nodes[at].consumers[*consumer as usize];
-            self.push(consumer, input, row, lineage, progress, exit);
+            self.push(consumer, input, passing, exit);
         }
         self.asked = asked;
+    }
+
+    /// Hands on a row with a lineage of its own, as the `index`-th that a node makes of one.
+    fn forward_as(&mut self, at: usize, index: u64, passing: &Passing<'_>, exit: &mut dyn Exit) {
+        let lineage = passing.lineage.child(self.nodes[at].fingerprint, index);
+        let passing = Passing {
+            lineage,
+            ..*passing
+        };
+        self.forward(at, &passing, exit);
     }
 
     /// Tells a node that the watermark of an input's line has moved.
@@ -585,41 +553,21 @@ const NOWHERE: Progress = Progress {
     watermark: EventTime::MIN,
 };
 
-/// What follows a stateful operator.
-struct Downstream<'a> {
-    graph: &'a mut Graph,
-    at: usize,
-    /// The line and the watermark of the rows.
-    progress: Progress,
-    exit: &'a mut dyn Exit,
-}
-
-impl Emit for Downstream<'_> {
-    fn row(&mut self, row: &[Value], lineage: Lineage) {
-        self.graph
-            .forward(self.at, row, lineage, self.progress, self.exit);
-    }
-
-    fn discard(&mut self, discard: Discard) {
-        self.exit.discard(NodeId(self.at), discard);
-    }
-
-    fn late(&mut self, row: &[Value], lineage: Lineage) {
-        for index in 0..self.graph.nodes[self.at].late.len() {
-            let to = self.graph.nodes[self.at].late[index];
-            self.graph
-                .push(to, 0, row, lineage, self.progress, self.exit);
+/// Computes the values of a row over those of the one before it.
+#[inline]
+fn project(
+    exprs: &[Expr],
+    row: &[Value],
+    context: &Context,
+    output: &mut Row,
+) -> Result<(), EvalError> {
+    output.resize(exprs.len(), Value::Null);
+    for (place, expr) in output.iter_mut().zip(exprs) {
+        match expr.held(row) {
+            Some(value) if place.set_plain(value) => {}
+            Some(value) => *place = value.clone(),
+            None => *place = expr.eval(row, context)?,
         }
     }
-
-    fn count(&mut self, what: &'static str) {
-        self.exit.count(NodeId(self.at), what);
-    }
-
-    fn on(&mut self, at: Progress) {
-        self.progress = Progress {
-            watermark: self.graph.nodes[self.at].delayed(at.watermark),
-            ..at
-        };
-    }
+    Ok(())
 }
