@@ -3,10 +3,10 @@
 //! Where a value has its form, there is nothing left to find out about it: how long it is, how many digits stand before the
 //! point. It is read from where it is known to be, or nothing is done about it at all.
 
+use super::read::{Read, put_double, put_integer, put_text, put_time};
 use super::scalar::{EXACT_DIGITS, POWERS};
 use super::template::Expected;
 use super::words::{Text, ZEROS, special, value_of_digits, word_or_less};
-use super::{Read, put_double, put_integer, put_time};
 use crate::types::Value;
 
 /// Bytes of a value that is known by heart.
@@ -192,7 +192,7 @@ impl Known {
                 }
                 if let Some(slot) = slot {
                     let text = Text::ascii(begin + at, *length);
-                    row[*slot] = Value::Str(text.read(message)?);
+                    put_text(&mut row[*slot], text.read(message)?);
                 }
                 Some(())
             }
@@ -252,7 +252,7 @@ pub(super) struct Digits {
 #[derive(Clone, Copy, Debug)]
 struct Group {
     /// Where the eight bytes begin of which they are the last, if they are moved up by `shift` bits.
-    at: usize,
+    at: u32,
     shift: u32,
     /// Which of them are digits behind the point, or where there is none; and which stand before one.
     behind: u64,
@@ -272,7 +272,7 @@ impl Group {
             }
         }
         Self {
-            at: end.saturating_sub(8),
+            at: end.saturating_sub(8) as u32,
             shift: 8 * 8_usize.saturating_sub(end) as u32,
             behind,
             before,
@@ -282,7 +282,7 @@ impl Group {
     /// The number that they make.
     #[inline]
     fn read(&self, found: &[u8]) -> u64 {
-        let values = (word_or_less(found, self.at) ^ ZEROS) << self.shift;
+        let values = (word_or_less(found, self.at as usize) ^ ZEROS) << self.shift;
         // Digits move to where the point was.
         value_of_digits((values & self.behind) | ((values & self.before) << 8))
     }

@@ -16,20 +16,20 @@
 //! Invariant: a guess that succeeds gives what the long way gives.
 
 mod form;
+mod read;
 mod scalar;
 mod template;
 mod words;
 
 use self::form::{Form, Known};
-use self::scalar::{POWERS, Scalar, skip};
+use self::read::Read;
+use self::scalar::Scalar;
 use self::template::{Expected, Template};
 pub(super) use self::words::special;
-use self::words::{ShortNumber, text_at, whole_number};
 use super::TimestampFormat;
 use super::decode::{InputColumn, Origin};
 use super::json::{JsonShape, Node};
-use super::timestamp::epoch_micros;
-use crate::types::{Row, Type, Value, calendar};
+use crate::types::{Row, Value};
 
 /// Layouts that are known at a time.
 const LAYOUTS: usize = 4;
@@ -102,157 +102,6 @@ struct Stretch {
     read: Option<Read>,
 }
 
-/// How a value is read, and the column that it is for.
-#[derive(Clone, Debug)]
-enum Read {
-    /// By nobody.
-    Not,
-    Double(usize),
-    Text(usize),
-    /// An integer and the range of its type.
-    Integer(usize, i64, i64),
-    /// A whole number of so many microseconds since 1970, of which nothing is cut off.
-    Time(usize, i64),
-    /// As its column's type has it.
-    Other(usize),
-}
-
-impl Read {
-    fn of(slot: usize, ty: &Type, format: &TimestampFormat) -> Self {
-        match ty {
-            Type::Double => Self::Double(slot),
-            Type::String => Self::Text(slot),
-            Type::TinyInt | Type::SmallInt | Type::Int | Type::BigInt => {
-                let (least, greatest) = ty.integer_range().unwrap_or_default();
-                Self::Integer(slot, least, greatest)
-            }
-            Type::Timestamp { precision } | Type::TimestampLtz { precision } => {
-                match epoch_micros(1, format) {
-                    Some(unit) if unit > 0 && calendar::cut(unit, *precision) == unit => {
-                        Self::Time(slot, unit)
-                    }
-                    _ => Self::Other(slot),
-                }
-            }
-            _ => Self::Other(slot),
-        }
-    }
-
-    /// The column.
-    const fn slot(&self) -> Option<usize> {
-        match self {
-            Self::Not => None,
-            Self::Double(slot)
-            | Self::Text(slot)
-            | Self::Integer(slot, ..)
-            | Self::Time(slot, _)
-            | Self::Other(slot) => Some(*slot),
-        }
-    }
-
-    /// Reads what begins at `at`, where it is what is most often seen; gives where it ends.
-    #[inline]
-    fn quick(&self, message: &[u8], at: usize, row: &mut Row) -> Option<usize> {
-        match self {
-            Self::Not => match ShortNumber::read(message, at) {
-                Some(number) => Some(at + number.length as usize),
-                None => skip(message, at),
-            },
-            Self::Double(slot) => {
-                let number = ShortNumber::read(message, at)?;
-                let ten_power = POWERS[number.fraction as usize];
-                put_double(&mut row[*slot], number.digits() as f64 / ten_power);
-                Some(at + number.length as usize)
-            }
-            Self::Text(slot) => {
-                if *message.get(at)? != b'"' {
-                    return None;
-                }
-                let text = text_at(message, at + 1)?;
-                row[*slot] = Value::Str(text.read(message)?);
-                Some(text.end + 1)
-            }
-            Self::Integer(slot, least, greatest) => {
-                let (number, end) = whole_number(message, at)?;
-                put_integer(&mut row[*slot], number, *least, *greatest)?;
-                Some(end)
-            }
-            Self::Time(slot, unit) => {
-                let (number, end) = whole_number(message, at)?;
-                put_time(&mut row[*slot], number, *unit)?;
-                Some(end)
-            }
-            Self::Other(_) => None,
-        }
-    }
-
-    /// Reads what begins at `at`; gives where it ends.
-    #[inline]
-    fn value(
-        &self,
-        message: &[u8],
-        at: usize,
-        shape: &JsonShape,
-        columns: &[InputColumn],
-        row: &mut Row,
-    ) -> Option<usize> {
-        let quick = self.quick(message, at, row);
-        quick.or_else(|| self.any(message, at, shape, columns, row))
-    }
-
-    /// Reads whatever begins at `at`; gives where it ends.
-    fn any(
-        &self,
-        message: &[u8],
-        at: usize,
-        shape: &JsonShape,
-        columns: &[InputColumn],
-        row: &mut Row,
-    ) -> Option<usize> {
-        let slot = self.slot()?;
-        let column = &columns[slot];
-        let (scalar, end) = Scalar::read(message, at)?;
-        let value = scalar.value(&message[at..end], &column.ty, shape)?;
-        if value.is_null() && !column.nullable {
-            return None;
-        }
-        row[slot] = value;
-        Some(end)
-    }
-}
-
-// Mostly a place holds a value of the same kind, of the message before.
-
-#[inline]
-fn put_double(place: &mut Value, number: f64) {
-    match place {
-        Value::Double(place) => *place = number,
-        place => *place = Value::Double(number),
-    }
-}
-
-#[inline]
-fn put_integer(place: &mut Value, number: i64, least: i64, greatest: i64) -> Option<()> {
-    if number < least || number > greatest {
-        return None;
-    }
-    match place {
-        Value::Int(place) => *place = number,
-        place => *place = Value::Int(number),
-    }
-    Some(())
-}
-
-#[inline]
-fn put_time(place: &mut Value, number: i64, unit: i64) -> Option<()> {
-    let micros = number.checked_mul(unit)?;
-    match place {
-        Value::Timestamp(place) => *place = micros,
-        place => *place = Value::Timestamp(micros),
-    }
-    Some(())
-}
-
 impl Layouts {
     /// Fills `row`, but for columns of metadata, if the message has a layout that is known. If not, some may have been filled.
     pub(super) fn fill(
@@ -262,11 +111,25 @@ impl Layouts {
         columns: &[InputColumn],
         row: &mut Row,
     ) -> bool {
-        for try_ in 0..self.known.len() {
-            let mut at = self.last + try_;
-            if at >= self.known.len() {
-                at -= self.known.len();
-            }
+        let last = self.known.get_mut(self.last);
+        if last.is_some_and(|last| last.fill(message, shape, columns, row).is_some()) {
+            self.paused = 0;
+            return true;
+        }
+        self.fill_by_another(message, shape, columns, row)
+    }
+
+    /// The same by those that did not fit last.
+    #[cold]
+    fn fill_by_another(
+        &mut self,
+        message: &[u8],
+        shape: &JsonShape,
+        columns: &[InputColumn],
+        row: &mut Row,
+    ) -> bool {
+        for step in 1..self.known.len() {
+            let at = (self.last + step) % self.known.len();
             if self.known[at].fill(message, shape, columns, row).is_some() {
                 self.last = at;
                 self.paused = 0;
@@ -386,18 +249,27 @@ impl Layout {
             row[*slot] = Value::Null;
         }
         self.messages += 1;
-        if self.messages == REMEMBERED_MESSAGES {
-            // What was long ago counts less, or a value that changes from now on would be held for constant for long.
+        if !as_expected || self.messages >= REMEMBERED_MESSAGES {
+            self.look_back(message, as_expected);
+        }
+        Some(())
+    }
+
+    /// Learns from a message that is not as expected; and from time to time what was long ago counts less, or a value that
+    /// changes from now on would be taken for constant for long.
+    #[cold]
+    fn look_back(&mut self, message: &[u8], as_expected: bool) {
+        if self.messages >= REMEMBERED_MESSAGES {
             self.messages /= 2;
             self.parts.iter_mut().for_each(|part| part.changes /= 2);
         }
         if !as_expected {
             self.note_changes(message);
         }
-        Some(())
     }
 
     /// Reads one by one the values of a stretch of which some have another form; gives where the stretch ends.
+    #[cold]
     fn walk(
         &self,
         stretch: &Stretch,

@@ -56,6 +56,34 @@ const fn others(found: u64, with: u64, room: u64) -> u64 {
     differ.wrapping_add(room) | differ
 }
 
+/// As many bytes as are compared at a time where there are so many, and four words of them.
+const BLOCK: usize = 32;
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Block {
+    with: [u64; 4],
+    room: [u64; 4],
+}
+
+impl Block {
+    fn of(expected: &[Expected]) -> Self {
+        let mut block = Self::default();
+        for (at, eight) in expected.chunks(8).map(Eight::of).enumerate() {
+            (block.with[at], block.room[at]) = (eight.with, eight.room);
+        }
+        block
+    }
+
+    /// Adds the marks of bytes that are others, word by word.
+    #[inline]
+    fn note_others(&self, found: &[u8; BLOCK], marks: &mut [u64; 4]) {
+        let (words, _) = found.as_chunks();
+        for (at, word) in words.iter().enumerate() {
+            marks[at] |= others(u64::from_le_bytes(*word), self.with[at], self.room[at]);
+        }
+    }
+}
+
 /// Bytes that are expected one behind the other.
 #[derive(Debug, Default)]
 pub(super) struct Template {
@@ -63,35 +91,35 @@ pub(super) struct Template {
     /// The first eight, and where marks of them count if they are not as many.
     first: Eight,
     marks: u64,
-    /// Of more than eight all full words, in two lists that the compiler goes along several at a time.
-    with: Box<[u64]>,
-    room: Box<[u64]>,
-    /// And the last eight.
+    /// Of more than eight all full words and the last eight, which may be some of these again.
+    words: Box<[Eight]>,
     last: Eight,
+    /// Of as many as a block has, instead: all full blocks, and the last.
+    blocks: Box<[Block]>,
+    last_block: Block,
 }
 
 impl Template {
     pub(super) fn new(expected: &[Expected]) -> Self {
-        let first = &expected[..expected.len().min(8)];
-        let (mut with, mut room, mut last) = (Vec::new(), Vec::new(), Eight::default());
-        if expected.len() > 8 {
-            for eight in expected.chunks_exact(8).map(Eight::of) {
-                with.push(eight.with);
-                room.push(eight.room);
-            }
-            last = Eight::of(&expected[expected.len() - 8..]);
-        }
-        Self {
-            length: expected.len(),
+        let length = expected.len();
+        let first = &expected[..length.min(8)];
+        let mut template = Self {
+            length,
             first: Eight::of(first),
             marks: HIGH
                 & u64::MAX
                     .checked_shr(64 - 8 * first.len() as u32)
                     .unwrap_or(0),
-            with: with.into(),
-            room: room.into(),
-            last,
+            ..Self::default()
+        };
+        if length >= BLOCK {
+            template.blocks = expected.chunks_exact(BLOCK).map(Block::of).collect();
+            template.last_block = Block::of(&expected[length - BLOCK..]);
+        } else if length > 8 {
+            template.words = expected.chunks_exact(8).map(Eight::of).collect();
+            template.last = Eight::of(&expected[length - 8..]);
         }
+        template
     }
 
     /// The bytes that are expected, if they stand in `message` at `at`.
@@ -109,13 +137,22 @@ impl Template {
     /// Marks others in `found`, as many bytes and more than eight.
     #[inline]
     fn others_of_many(&self, found: &[u8]) -> u64 {
+        if let Some(last) = found.last_chunk() {
+            let (blocks, _) = found.as_chunks();
+            let mut marks = [0; 4];
+            self.last_block.note_others(last, &mut marks);
+            for (found, block) in blocks.iter().zip(&self.blocks) {
+                block.note_others(found, &mut marks);
+            }
+            return marks[0] | marks[1] | marks[2] | marks[3];
+        }
         let Some(last) = found.last_chunk() else {
             return HIGH;
         };
         let (words, _) = found.as_chunks();
         let mut differ = self.last.others(u64::from_le_bytes(*last));
-        for ((word, with), room) in words.iter().zip(&self.with).zip(&self.room) {
-            differ |= others(u64::from_le_bytes(*word), *with, *room);
+        for (word, eight) in words.iter().zip(&self.words) {
+            differ |= eight.others(u64::from_le_bytes(*word));
         }
         differ
     }
@@ -127,7 +164,7 @@ mod tests {
 
     #[test]
     fn templates_of_every_length_are_found_where_they_are_and_nowhere_else() {
-        let all = b"0123456789abcdefghijklmnopqrst";
+        let all: Vec<u8> = (b'0'..=b'~').collect();
         for length in 0..=all.len() {
             let exactly: Vec<Expected> =
                 all[..length].iter().copied().map(Expected::Byte).collect();
@@ -155,7 +192,7 @@ mod tests {
     #[test]
     fn each_byte_is_held_against_its_own_kind() {
         let kinds = [Expected::Byte(b'0'), Expected::Digit, Expected::Ascii];
-        for length in 1..24 {
+        for length in 1..70 {
             for at in 0..length {
                 for kind in kinds {
                     // Neighbours that have no room and all of it, so that nothing is carried from one to the other.

@@ -6,8 +6,8 @@ use fastrand::Rng;
 
 use super::scalar::Number;
 use super::*;
-use crate::codec::decode::Origin;
-use crate::codec::{CodecError, JsonFormat, TimestampFormat};
+use crate::codec::{CodecError, JsonFormat};
+use crate::types::Type;
 
 const TYPES: [Type; 10] = [
     Type::String,

@@ -13,7 +13,7 @@ pub(super) const ZEROS: u64 = b'0' as u64 * ONES;
 /// The eight bytes from `at` on.
 #[inline]
 pub(super) fn word_at(bytes: &[u8], at: usize) -> Option<u64> {
-    let word = bytes.get(at..)?.first_chunk::<8>()?;
+    let word = bytes.get(at..at + 8)?.first_chunk()?;
     Some(u64::from_le_bytes(*word))
 }
 
