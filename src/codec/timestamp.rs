@@ -113,14 +113,13 @@ pub fn format_timestamp(
         TimestampFormat::EpochSeconds => {
             let (seconds, fraction) = (micros.div_euclid(1_000_000), micros.rem_euclid(1_000_000));
             if fraction == 0 {
-                write!(out, "{seconds}")
-            } else {
-                write!(out, "{}", Decimal::new(micros, 6).normalize())
+                return push_number(seconds, out);
             }
+            write!(out, "{}", Decimal::new(micros, 6).normalize())
         }
-        TimestampFormat::EpochMillis => write!(out, "{}", micros.div_euclid(1_000)),
-        TimestampFormat::EpochMicros => write!(out, "{micros}"),
-        TimestampFormat::EpochNanos => write!(out, "{}", i128::from(micros) * 1_000),
+        TimestampFormat::EpochMillis => return push_number(micros.div_euclid(1_000), out),
+        TimestampFormat::EpochMicros => return push_number(micros, out),
+        TimestampFormat::EpochNanos => return push_number(i128::from(micros) * 1_000, out),
         TimestampFormat::Sql | TimestampFormat::Iso8601 => {
             let between = if matches!(format, TimestampFormat::Sql) {
                 b' '
@@ -159,6 +158,10 @@ pub fn format_timestamp(
             write!(out, "{quote}{text}{quote}")
         }
     };
+}
+
+fn push_number(number: impl itoa::Integer, out: &mut String) {
+    out.push_str(itoa::Buffer::new().format(number));
 }
 
 /// A point in time as `2026-01-01T12:00:00.123`, with as many fraction digits (none, 3 or 6) as it needs, and how many
