@@ -442,7 +442,7 @@ impl<'de> Visitor<'de> for Typed<'_> {
                 let mut expected = 0;
                 while let Some(at) = map.next_key_seed(Member { fields, expected })? {
                     match at {
-                        // Of two of one name the last counts.
+                        // Of two of one name the last counts, but both have to be of the type.
                         Some(at) => {
                             values[at] = map.next_value_seed(self.of(&fields[at].ty))?;
                             expected = at + 1;

@@ -30,6 +30,8 @@ pub struct Flash {
     budget: Option<f64>,
     /// What may be written now; negative when the budget is used up.
     allowance: f64,
+    /// What a commit writes of late; a single great one says little about it.
+    usual: f64,
 }
 
 impl Flash {
@@ -42,6 +44,7 @@ impl Flash {
             recent: 0.0,
             budget,
             allowance: budget.map_or(0.0, most_saved),
+            usual: ROWS_COMMIT_BYTES,
         }
     }
 
@@ -49,6 +52,7 @@ impl Flash {
     pub fn wrote(&mut self, bytes: u64, now: u64) {
         let passed = seconds(self.at, now);
         self.at = self.at.max(now);
+        self.usual += ((bytes as f64).min(2.0 * self.usual) - self.usual) / 20.0;
         self.recent = self.recent * (-passed / MEMORY_SECONDS).exp() + bytes as f64;
         if let Some(budget) = self.budget {
             let grown = self.allowance + budget * passed;
@@ -74,7 +78,7 @@ impl Flash {
     pub fn room_at(&self) -> u64 {
         match self.budget {
             Some(budget) if self.allowance < 0.0 => {
-                let owed = (-self.allowance).min(2.0 * ROWS_COMMIT_BYTES);
+                let owed = (-self.allowance).min(2.0 * self.usual.max(ROWS_COMMIT_BYTES));
                 self.at.saturating_add((owed / budget * 1e6).ceil() as u64)
             }
             _ => self.at,
@@ -167,5 +171,19 @@ mod tests {
         flash.wrote(1_000_000_000, 20 * SECOND);
         let wait = flash.room_at() - 20 * SECOND;
         assert!(wait < 100 * SECOND, "{wait} after a flood");
+    }
+
+    #[test]
+    fn commits_that_write_much_wait_for_as_much() {
+        for each in [45_000, 500_000] {
+            let mut flash = Flash::new(Some(1_000_000_000), 0);
+            let (mut now, mut written) = (0, 0);
+            while now < 2 * 86_400 * SECOND {
+                now = flash.room_at().max(now + SECOND).min(now + 60 * SECOND);
+                flash.wrote(each, now);
+                written += if now > 86_400 * SECOND { each } else { 0 };
+            }
+            assert!(written < 1_010_000_000, "{written} of {each} each");
+        }
     }
 }

@@ -1,9 +1,10 @@
-//! What stands between redb and the disk: it counts what is written, fills what the file grows by, and remembers the first
-//! error, because redb forgets it.
+//! What stands between redb and the disk: it counts what is written, fills what a small file grows by, and remembers the
+//! first error, because redb forgets it.
 //!
 //! Why it fills: a file that grows by its length alone has holes, and a filesystem that gives a hole its block journals
-//! that, 20 to 30 KB with each commit (ext4) until the last hole is gone. Filled at once it costs the growth alone. Where the
-//! disk has not much more left than that the holes stay: redb doubles its file, and what it does not need yet belongs to others.
+//! that, 20 to 30 KB with each commit (ext4) until the last hole is gone. Filled at once it costs the growth alone. A larger
+//! file is not filled: it grows by commits that write much themselves, an outbox makes it longer and shorter, and redb doubles
+//! it. Nor is it where the disk has little more left than that: what redb does not need yet belongs to others.
 //!
 //! Invariant: what redb writes and reads passes through as it is.
 
@@ -19,7 +20,9 @@ use super::error::Fault;
 
 /// What a disk writes at the least.
 const BLOCK_BYTES: u64 = 4_096;
-/// What a file grows by is filled with writes of this size.
+/// The part of the file that is filled, from its beginning,
+pub(super) const FILLED_BYTES: u64 = 1 << 20;
+/// with writes of this size.
 const FILL_BYTES: usize = 64 << 10;
 
 /// What was counted, shared by the store and the backend that redb owns.
@@ -117,14 +120,15 @@ impl StorageBackend for Metered {
     fn set_len(&self, len: u64) -> Result<(), io::Error> {
         self.meter.note(self.disk.backend.len().and_then(|before| {
             self.disk.backend.set_len(len)?;
-            if len <= before || !self.disk.has_room(len - before) {
+            let filled = len.min(FILLED_BYTES);
+            if filled <= before || !self.disk.has_room(filled - before) {
                 return Ok(());
             }
             // redb opens only lengths that it has set: none of the writes may be what makes the file longer.
             self.disk.backend.sync_data()?;
-            let zeros = vec![0; FILL_BYTES.min((len - before) as usize)];
-            for offset in (before..len).step_by(FILL_BYTES) {
-                let end = len.min(offset + FILL_BYTES as u64);
+            let zeros = vec![0; FILL_BYTES];
+            for offset in (before..filled).step_by(FILL_BYTES) {
+                let end = filled.min(offset + FILL_BYTES as u64);
                 self.count(offset, end);
                 self.disk
                     .backend

@@ -20,7 +20,7 @@ const LZ4: u8 = 1;
 /// Shorter ones do not shrink.
 const LEAST_BYTES: usize = 64;
 /// An LZ4 block is at least this part of what it holds: a byte adds at most 255 to the length of a match.
-const MOST_RATIO: usize = 255;
+const MOST_RATIO: u64 = 255;
 
 /// `bytes`, packed.
 pub(super) fn pack(bytes: &[u8]) -> Vec<u8> {
@@ -72,7 +72,7 @@ fn open(packed: &[u8]) -> Result<(usize, &[u8]), Fault> {
     let body = &packed[packed.len() - decoder.remaining()..];
     match (how, len) {
         (PLAIN, _) => Ok((body.len(), body)),
-        (LZ4, Some(len)) if len <= (body.len() * MOST_RATIO) as u64 => Ok((len as usize, body)),
+        (LZ4, Some(len)) if len / MOST_RATIO <= body.len() as u64 => Ok((len as usize, body)),
         _ => Err(broken()),
     }
 }

@@ -289,6 +289,8 @@ impl<S: KeyState> Keyed<S> {
             let state = self.states.get_mut(slot);
             if present {
                 decode(slot, state, Some(from))?;
+                // Nobody writes that, but bytes from outside may say it.
+                self.emptied += usize::from(state.is_empty());
                 self.keys.set(slot, Mark::Written, true);
             } else {
                 decode(slot, state, None)?;
@@ -434,6 +436,22 @@ mod tests {
         let slot = state.slot(b"a").expect("there is room");
         state.change(slot).0 = 8;
         assert_eq!(take_over(&sealed(&mut state)), 1);
+        assert_eq!(state.len(), 1);
+    }
+
+    #[test]
+    fn stored_state_that_is_empty_does_not_count() {
+        let mut out = Encoder::new();
+        write_key(b"a", true, &mut out);
+        out.u64(0);
+        out.bool(false);
+        let mut state = Keyed::<Count>::new(9);
+        let read = state.restore(&mut Decoder::new(out.as_slice()), |from| {
+            Ok(Count(from.u64()?))
+        });
+        assert_eq!((read, state.len()), (Ok(()), 0));
+        let slot = state.slot(b"a").expect("there is room");
+        state.change(slot).0 = 1;
         assert_eq!(state.len(), 1);
     }
 }
