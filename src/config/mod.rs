@@ -450,7 +450,11 @@ fn commit(r: &mut Reader<'_>, s: &mut Section<'_>) -> Commit {
         mode: s.choice(r, "mode", &MODES, CommitMode::ExactlyOnce),
         interval,
         quiet_interval,
-        flash_budget_bytes: s.size_or_none(r, "flash_budget", (MIB, TIB), 1_000_000_000),
+        flash_budget_bytes: {
+            let said = s.has("flash_budget");
+            let bytes = s.size(r, "flash_budget", (MIB, TIB), MIB);
+            said.then_some(bytes)
+        },
     }
 }
 

@@ -340,23 +340,17 @@ impl<'d> Section<'d> {
         (least, most): (u64, u64),
         default: u64,
     ) -> u64 {
-        self.text(r, key, |text| size_within(key, &text, (least, most)))
-            .unwrap_or(default)
-    }
-
-    /// A number of bytes within bounds, or `none`.
-    pub(super) fn size_or_none(
-        &mut self,
-        r: &mut Reader<'_>,
-        key: &'static str,
-        bounds: (u64, u64),
-        default: u64,
-    ) -> Option<u64> {
-        self.text(r, key, |text| match text.as_str() {
-            "none" => Ok(None),
-            _ => size_within(key, &text, bounds).map(Some),
+        self.text(r, key, |text| {
+            let value = quantity::parse_size(&text)?;
+            if (least..=most).contains(&value) {
+                return Ok(value);
+            }
+            let (least, most) = (quantity::show_size(least), quantity::show_size(most));
+            Err(format!(
+                "{key} = {text} is out of bounds: {least} to {most}"
+            ))
         })
-        .unwrap_or(Some(default))
+        .unwrap_or(default)
     }
 
     /// One of some words.
@@ -428,17 +422,6 @@ impl<'d> Section<'d> {
             );
         }
     }
-}
-
-fn size_within(key: &str, text: &str, (least, most): (u64, u64)) -> Result<u64, String> {
-    let value = quantity::parse_size(text)?;
-    if (least..=most).contains(&value) {
-        return Ok(value);
-    }
-    let (least, most) = (quantity::show_size(least), quantity::show_size(most));
-    Err(format!(
-        "{key} = {text} is out of bounds: {least} to {most}"
-    ))
 }
 
 /// What a value is, with its article.

@@ -19,17 +19,11 @@ fn an_empty_file_is_a_configuration() {
             mode: CommitMode::ExactlyOnce,
             interval: SECOND,
             quiet_interval: 60 * SECOND,
-            flash_budget_bytes: Some(1_000_000_000),
+            flash_budget_bytes: None,
         }
     );
     assert_eq!(config.limits.max_keys, 100_000);
     assert_eq!(config.pipelines, ["pipelines/*.sql"]);
-}
-
-#[test]
-fn flash_may_be_written_without_a_bound() {
-    let config = Config::parse("headwater.toml", "[commit]\nflash_budget = \"none\"").unwrap();
-    assert_eq!(config.commit.flash_budget_bytes, None);
 }
 
 #[test]
