@@ -190,8 +190,9 @@ impl Walk<'_> {
             return from.deserialize_any(Fields { walk: self, node });
         }
         if let ([slot], true, true) = (&*node.slots, node.children.is_empty(), self.at_once)
-            && let ty @ (Type::Array(_) | Type::Row(_) | Type::Map(..)) = &self.columns[*slot].ty
+            && is_nested(&self.columns[*slot].ty)
         {
+            let ty = &self.columns[*slot].ty;
             let typed = Typed {
                 ty,
                 timestamps: &self.shape.options.timestamp,
@@ -338,7 +339,7 @@ pub(super) fn parse_value(
         return None;
     }
     match ty {
-        Type::Array(_) | Type::Row(_) | Type::Map(..) => {
+        _ if is_nested(ty) => {
             let typed = Typed {
                 ty,
                 timestamps,
@@ -368,6 +369,11 @@ pub(super) fn parse_value(
     }
 }
 
+/// Whether values of a type hold others.
+const fn is_nested(ty: &Type) -> bool {
+    matches!(ty, Type::Array(_) | Type::Row(_) | Type::Map(..))
+}
+
 /// Reads a value of a type, in one pass over all that is nested in it. Anything of another type is an error, which says no
 /// more than that: the text has been found to be JSON before.
 #[derive(Clone, Copy)]
@@ -393,9 +399,7 @@ impl<'de> DeserializeSeed<'de> for Typed<'_> {
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Value, D::Error> {
         match self.ty {
-            Type::Array(_) | Type::Row(_) | Type::Map(..) if self.depth <= MAX_TYPE_DEPTH => {
-                from.deserialize_option(self)
-            }
+            ty if is_nested(ty) && self.depth <= MAX_TYPE_DEPTH => from.deserialize_option(self),
             ty => {
                 let raw: &'de RawValue = serde::Deserialize::deserialize(from)?;
                 parse_value(raw.get(), ty, self.timestamps, self.depth)

@@ -87,16 +87,19 @@ impl Flash {
 
     /// Whether more was written than the budget allows.
     pub fn is_used_up(&self, now: u64) -> bool {
-        let passed = seconds(self.at, now);
         self.budget
-            .is_some_and(|budget| self.allowance + budget * passed < 0.0)
+            .is_some_and(|budget| self.allowance_at(budget, now) < 0.0)
     }
 
     /// Whether a good part of what may be saved is there again, so that rows do not wait for their share.
     pub fn has_recovered(&self, now: u64) -> bool {
-        let passed = seconds(self.at, now);
         self.budget
-            .is_none_or(|budget| self.allowance + budget * passed > most_saved(budget) / 10.0)
+            .is_none_or(|budget| self.allowance_at(budget, now) > most_saved(budget) / 10.0)
+    }
+
+    /// What may be written at a time, with what has grown since the last commit.
+    fn allowance_at(&self, budget: f64, now: u64) -> f64 {
+        self.allowance + budget * seconds(self.at, now)
     }
 }
 

@@ -69,12 +69,6 @@ pub fn flush_times(dir: &Path, times: usize) -> std::io::Result<FlushTimes> {
     measured
 }
 
-/// Bytes that may still be written below `dir`.
-pub fn free_bytes(dir: &Path) -> std::io::Result<u64> {
-    let stat = rustix::fs::statvfs(dir)?;
-    Ok(stat.f_bavail * stat.f_frsize)
-}
-
 /// Whether `dir` is lost when the power goes.
 pub fn volatile(dir: &Path) -> Option<Volatile> {
     // linux/magic.h

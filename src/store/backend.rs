@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use redb::{BackendError, StorageBackend};
 
 use super::error::Fault;
+use super::files;
 
 /// What a disk writes at the least.
 const BLOCK_BYTES: u64 = 4_096;
@@ -82,8 +83,7 @@ impl Disk {
         let Some(directory) = &self.directory else {
             return true;
         };
-        rustix::fs::statvfs(directory)
-            .is_ok_and(|stat| stat.f_bavail.saturating_mul(stat.f_frsize) / ROOM >= bytes)
+        files::free_bytes(directory).is_ok_and(|free_bytes| free_bytes / ROOM >= bytes)
     }
 }
 

@@ -49,8 +49,8 @@ impl Ballast {
         if !self.is_missing() {
             return Ok(true);
         }
-        let stat = rustix::fs::statvfs(self.path.parent().unwrap_or(Path::new(".")))?;
-        if stat.f_bavail.saturating_mul(stat.f_frsize) < self.size_bytes.saturating_mul(3) {
+        let free_bytes = files::free_bytes(self.path.parent().unwrap_or(Path::new(".")))?;
+        if free_bytes < self.size_bytes.saturating_mul(3) {
             return Ok(false);
         }
         files::write_whole(&self.path, |file| {

@@ -63,6 +63,12 @@ pub(super) fn remove_if_there(path: &Path) -> io::Result<bool> {
     }
 }
 
+/// Bytes that may still be written below `dir`.
+pub fn free_bytes(dir: &Path) -> io::Result<u64> {
+    let stat = rustix::fs::statvfs(dir)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
 pub(super) fn sync_parent(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), sync_dir)
 }

@@ -72,6 +72,7 @@ use compact_str::CompactString;
 
 pub use error::{RecoveryNote, StoreError};
 pub use fallback::FallbackStats;
+pub use files::free_bytes;
 pub use open::Store;
 /// What a simulated disk implements to stand in for the file.
 pub use redb::StorageBackend;

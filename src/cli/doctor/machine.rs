@@ -73,7 +73,7 @@ fn disk(config: &Config, findings: &mut Findings) {
         ),
         None => {}
     }
-    match machine::free_bytes(existing) {
+    match crate::store::free_bytes(existing) {
         Ok(free) => {
             let outboxes = config.connections.iter().map(|c| c.outbox.limit_bytes);
             let bound = outboxes.sum::<u64>()
