@@ -6,8 +6,8 @@
 //!
 //! Pure: time is an argument, in microseconds of a clock that never jumps.
 
-/// The least that a commit writes: five pages and the header twice, however little has changed.
-pub const COMMIT_BYTES: u64 = 28_672;
+/// The least that a commit writes: four pages and the header twice, however little has changed.
+pub const COMMIT_BYTES: u64 = 24_576;
 
 /// What a commit with some rows writes.
 const ROWS_COMMIT_BYTES: f64 = 45_056.0;

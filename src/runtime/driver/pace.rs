@@ -1,6 +1,6 @@
 //! When an epoch is committed, and what that writes to flash.
 //!
-//! A commit writes some 30 KB however little has changed, and flash wears with what is written. So each thing waits for
+//! A commit writes some 25 KB however little has changed, and flash wears with what is written. So each thing waits for
 //! as long as it can: what was derived, and what nobody would send again, for `commit.interval`, and if the flash budget is
 //! used up until it has room, but no longer than `commit.quiet_interval`; input that derived nothing, which the broker holds
 //! until it is acknowledged, for `commit.quiet_interval`, and so what upstream has confirmed. A broker that waits for
@@ -98,7 +98,7 @@ impl FlashWear {
             rows_all_the_time =
                 %Megabytes(settings.flash_budget_bytes.map_or(rows_all_the_time, |it| it.min(rows_all_the_time))),
             window_of_messages = settings.connections.iter().map(|c| c.receive_maximum).min(),
-            "flash, a day: a commit writes at least 28 KB; one is made each commit.quiet_interval with input, each \
+            "flash, a day: a commit writes at least 24 KB; one is made each commit.quiet_interval with input, each \
              commit.interval with rows, and for each full window of unacknowledged messages"
         );
         if let Some(budget) = settings.flash_budget_bytes
