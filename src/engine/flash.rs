@@ -10,7 +10,7 @@
 pub const COMMIT_BYTES: u64 = 24_576;
 
 /// What a commit with some rows writes.
-const ROWS_COMMIT_BYTES: f64 = 45_056.0;
+const ROWS_COMMIT_BYTES: f64 = 28_672.0;
 
 const DAY_SECONDS: f64 = 86_400.0;
 /// The rate is that of about so many seconds.

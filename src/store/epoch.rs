@@ -5,23 +5,24 @@
 use redb::{ReadableTable, WriteTransaction};
 
 use super::error::Fault;
-use super::ledger::{BASE, DEAD, DELTAS, HEAD, HEAD_KEY, META_KEY, OUTBOX, put, put_pieces};
+use super::head::{HeadPage, HeldChunk, Overflow, PAGE_BYTES};
+use super::ledger::{BASE, DEAD, DELTAS, HEAD, HEAD_KEY, OUTBOX, put, put_pieces};
 use super::packing::pack;
-use super::record::{FRAME_BYTES, Head, Kind, encode_dead, encode_outbox};
+use super::record::{FRAME_BYTES, Kind, encode_dead, encode_outbox};
 use super::{CommitStats, EpochCommit, StateWrite, StoreOptions, Totals};
 
 /// The transaction of one epoch.
 pub(super) struct EpochWriter<'t> {
     tx: &'t WriteTransaction,
-    pub(super) head: Head,
+    pub(super) page: HeadPage,
     pub(super) stats: CommitStats,
 }
 
 impl<'t> EpochWriter<'t> {
-    pub(super) fn new(tx: &'t WriteTransaction, head: Head) -> Self {
+    pub(super) fn new(tx: &'t WriteTransaction, page: HeadPage) -> Self {
         Self {
             tx,
-            head,
+            page,
             stats: CommitStats::default(),
         }
     }
@@ -31,20 +32,19 @@ impl<'t> EpochWriter<'t> {
         commit: &EpochCommit,
         options: &StoreOptions,
     ) -> Result<(), Fault> {
-        self.head.epoch = commit.epoch;
+        self.page.head.epoch = commit.epoch;
         self.carry(commit.meta.len(), commit.meta.len());
         self.write_state(commit.epoch, &commit.state)?;
         self.write_outbox(commit)?;
         self.write_dead(commit, options)?;
-        let mut head = self.tx.open_table(HEAD)?;
-        put(&mut head, HEAD_KEY, Kind::Head, 0, &self.head.encode())?;
-        put(&mut head, META_KEY, Kind::Meta, 0, &commit.meta)
+        self.page.meta = Some(commit.meta.clone());
+        put_head(self.tx, &mut self.page)
     }
 
     /// Counts so many bytes, and as how many they are stored.
     const fn carry(&mut self, bytes: usize, stored: usize) {
         self.stats.payload_bytes += bytes as u64;
-        self.head.totals.committed_bytes += stored as u64;
+        self.page.head.totals.committed_bytes += stored as u64;
     }
 
     fn write_state(&mut self, epoch: u64, state: &StateWrite) -> Result<(), Fault> {
@@ -52,33 +52,29 @@ impl<'t> EpochWriter<'t> {
             StateWrite::Unchanged => {}
             StateWrite::Delta(bytes) => {
                 let packed = pack(bytes);
-                put_pieces(
-                    &mut self.tx.open_table(DELTAS)?,
-                    Kind::Delta,
-                    epoch,
-                    &packed,
-                )?;
-                self.head.totals.deltas += 1;
-                self.head.totals.delta_bytes += packed.len() as u64;
+                self.page.append_delta(epoch, &packed);
+                put_log(self.tx, &mut self.page)?;
                 self.carry(bytes.len(), packed.len());
             }
             StateWrite::Snapshot(chunks) => {
                 self.tx.delete_table(BASE)?;
                 self.tx.delete_table(DELTAS)?;
                 self.tx.open_table(DELTAS)?;
+                self.page.log_pieces = 0;
+                self.page.log_tail.clear();
                 let mut base = self.tx.open_table(BASE)?;
-                self.head.totals = Totals {
+                self.page.head.totals = Totals {
                     base_chunks: 0,
                     base_bytes: 0,
                     deltas: 0,
                     delta_bytes: 0,
-                    ..self.head.totals
+                    ..self.page.head.totals
                 };
                 for (number, chunk) in (0..).zip(chunks) {
                     let packed = pack(chunk);
-                    put_pieces(&mut base, Kind::Base, number, &packed)?;
-                    self.head.totals.base_chunks += 1;
-                    self.head.totals.base_bytes += packed.len() as u64;
+                    put_pieces(&mut base, number, &packed)?;
+                    self.page.head.totals.base_chunks += 1;
+                    self.page.head.totals.base_bytes += packed.len() as u64;
                     self.carry(chunk.len(), packed.len());
                 }
             }
@@ -90,36 +86,45 @@ impl<'t> EpochWriter<'t> {
         if commit.outbox_append.is_empty() && commit.outbox_remove.is_empty() {
             return Ok(());
         }
+        // A table that is only opened is not written.
         let mut outbox = self.tx.open_table(OUTBOX)?;
         for (connection, first_number) in &commit.outbox_remove {
-            let totals = &mut self.head.totals;
-            if let Some(frame) = outbox.remove((connection.as_str(), *first_number))? {
-                totals.outbox_chunks = totals.outbox_chunks.saturating_sub(1);
-                totals.outbox_bytes = totals
-                    .outbox_bytes
-                    .saturating_sub(payload_len(frame.value()));
-            }
+            let len = match self.page.held(connection, *first_number) {
+                Some(at) => self.page.outbox.remove(at).payload.len() as u64,
+                None => match outbox.remove((connection.as_str(), *first_number))? {
+                    Some(frame) => payload_len(frame.value()),
+                    None => continue,
+                },
+            };
+            let totals = &mut self.page.head.totals;
+            totals.outbox_chunks = totals.outbox_chunks.saturating_sub(1);
+            totals.outbox_bytes = totals.outbox_bytes.saturating_sub(len);
         }
         for chunk in &commit.outbox_append {
-            let key = (chunk.connection.as_str(), chunk.first_number);
-            if outbox.get(key)?.is_some() {
+            let (connection, first_number) = (&chunk.connection, chunk.first_number);
+            if self.page.held(connection, first_number).is_some()
+                || outbox.get((connection.as_str(), first_number))?.is_some()
+            {
                 return Err(Fault::Misuse(format!(
-                    "the outbox of {} already has a chunk that starts at row {}",
-                    chunk.connection, chunk.first_number
+                    "the outbox of {connection} already has a chunk that starts at row {first_number}"
                 )));
             }
             let payload = encode_outbox(chunk.rows, chunk.appended_at_micros, &chunk.bytes);
-            put(&mut outbox, key, Kind::Outbox, chunk.first_number, &payload)?;
-            self.head.totals.outbox_chunks += 1;
-            self.head.totals.outbox_bytes += payload.len() as u64;
+            self.page.head.totals.outbox_chunks += 1;
+            self.page.head.totals.outbox_bytes += payload.len() as u64;
             self.carry(chunk.bytes.len(), payload.len());
+            self.page.outbox.push(HeldChunk {
+                connection: connection.clone(),
+                first_number,
+                payload,
+            });
         }
         Ok(())
     }
 
     fn write_dead(&mut self, commit: &EpochCommit, options: &StoreOptions) -> Result<(), Fault> {
-        self.stats.first_dead_letter_id = self.head.next_dead_id;
-        let totals = self.head.totals;
+        self.stats.first_dead_letter_id = self.page.head.next_dead_id;
+        let totals = self.page.head.totals;
         let over = |letters: u64, bytes: u64| {
             letters > options.dead_letters_limit_count || bytes > options.dead_letters_limit_bytes
         };
@@ -136,35 +141,79 @@ impl<'t> EpochWriter<'t> {
         };
         for id in &commit.dead_remove {
             if let Some(frame) = dead.remove(*id)? {
-                forget(&mut self.head.totals, payload_len(frame.value()));
+                forget(&mut self.page.head.totals, payload_len(frame.value()));
             }
         }
         for letter in &commit.dead_append {
             let payload = encode_dead(letter);
             put(
                 &mut dead,
-                self.head.next_dead_id,
+                self.page.head.next_dead_id,
                 Kind::Dead,
-                self.head.next_dead_id,
+                self.page.head.next_dead_id,
                 &payload,
             )?;
-            self.head.next_dead_id += 1;
-            self.head.totals.dead_letters += 1;
-            self.head.totals.dead_letter_bytes += payload.len() as u64;
+            self.page.head.next_dead_id += 1;
+            self.page.head.totals.dead_letters += 1;
+            self.page.head.totals.dead_letter_bytes += payload.len() as u64;
             self.carry(payload.len(), payload.len());
         }
         while over(
-            self.head.totals.dead_letters,
-            self.head.totals.dead_letter_bytes,
+            self.page.head.totals.dead_letters,
+            self.page.head.totals.dead_letter_bytes,
         ) {
             let Some((_, frame)) = dead.pop_first()? else {
                 break;
             };
-            forget(&mut self.head.totals, payload_len(frame.value()));
+            forget(&mut self.page.head.totals, payload_len(frame.value()));
             self.stats.dead_letters_dropped += 1;
         }
         Ok(())
     }
+}
+
+/// Moves what fills pieces from the end of the log to its table.
+pub(super) fn put_log(tx: &WriteTransaction, page: &mut HeadPage) -> Result<(), Fault> {
+    let whole = page.log_tail.len() / PAGE_BYTES * PAGE_BYTES;
+    put_log_bytes(tx, page, whole)
+}
+
+fn put_log_bytes(tx: &WriteTransaction, page: &mut HeadPage, len: usize) -> Result<(), Fault> {
+    if len == 0 {
+        return Ok(());
+    }
+    let mut log = tx.open_table(DELTAS)?;
+    for piece in page.log_tail[..len].chunks(PAGE_BYTES) {
+        let number = page.log_pieces;
+        put(&mut log, number, Kind::Delta, number, piece)?;
+        page.log_pieces += 1;
+    }
+    page.log_tail.drain(..len);
+    Ok(())
+}
+
+/// Writes the head, after what has no room in its page.
+pub(super) fn put_head(tx: &WriteTransaction, page: &mut HeadPage) -> Result<(), Fault> {
+    while let Some(overflow) = page.overflow() {
+        match overflow {
+            Overflow::LogTail => put_log_bytes(tx, page, page.log_tail.len())?,
+            Overflow::Outbox => {
+                let mut outbox = tx.open_table(OUTBOX)?;
+                for held in page.outbox.drain(..) {
+                    let key = (held.connection.as_str(), held.first_number);
+                    put(
+                        &mut outbox,
+                        key,
+                        Kind::Outbox,
+                        held.first_number,
+                        &held.payload,
+                    )?;
+                }
+            }
+        }
+    }
+    let mut head = tx.open_table(HEAD)?;
+    put(&mut head, HEAD_KEY, Kind::Head, 0, &page.encode())
 }
 
 fn payload_len(frame: &[u8]) -> u64 {

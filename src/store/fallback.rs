@@ -19,7 +19,7 @@ use xxhash_rust::xxh3::Xxh3Default;
 
 use super::error::Fault;
 use super::ledger::{Filler, Ledger, Record};
-use super::record::{FORMAT, Head, Kind};
+use super::record::{FORMAT, Kind};
 use super::{Layout, files};
 use crate::state::{Decoder, Encoder};
 
@@ -157,7 +157,7 @@ pub(super) fn restore(
     path: &Path,
     summary: &Summary,
     filler: &mut Filler<'_>,
-) -> Result<Head, Fault> {
+) -> Result<(), Fault> {
     read(path, &mut |kind, payload| {
         let mut decoder = Decoder::new(payload);
         match kind {
@@ -185,10 +185,11 @@ pub(super) fn restore(
             _ => Ok(()),
         }
     })?;
-    filler.head.epoch = summary.epoch;
-    filler.head.next_dead_id = summary.next_dead_id.saturating_add(DEAD_ID_GAP);
-    filler.head.totals.committed_bytes = summary.committed_bytes;
-    Ok(filler.head)
+    let head = &mut filler.page.head;
+    head.epoch = summary.epoch;
+    head.next_dead_id = summary.next_dead_id.saturating_add(DEAD_ID_GAP);
+    head.totals.committed_bytes = summary.committed_bytes;
+    Ok(())
 }
 
 type Visitor<'v> = dyn FnMut(u8, &[u8]) -> Result<(), Fault> + 'v;

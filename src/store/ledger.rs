@@ -22,10 +22,11 @@ use redb::{
 };
 
 use super::backend::{Disk, Meter, Metered};
-use super::epoch::EpochWriter;
+use super::epoch::{EpochWriter, put_head, put_log};
 use super::error::Fault;
+use super::head::{DeltaVisitor, Head, HeadPage, LogReader, PAGE_BYTES};
 use super::packing::{unpack, unpacked_len};
-use super::record::{FRAME_BYTES, Head, Kind, decode_dead, decode_outbox, fill_frame, open_frame};
+use super::record::{FRAME_BYTES, Kind, decode_dead, decode_outbox, fill_frame, open_frame};
 use super::{
     CommitStats, DeadLetter, EpochCommit, OutboxIndex, Recovered, RecoveryNote, StoreOptions,
 };
@@ -34,16 +35,12 @@ type Bytes = &'static [u8];
 pub(super) const HEAD: TableDefinition<u8, Bytes> = TableDefinition::new("head");
 /// By number of the chunk and number of its piece.
 pub(super) const BASE: TableDefinition<(u64, u32), Bytes> = TableDefinition::new("base");
-/// By epoch and number of the piece.
-pub(super) const DELTAS: TableDefinition<(u64, u32), Bytes> = TableDefinition::new("deltas");
-/// Of the pieces of chunks and deltas, so that each fills a page of the file: a longer one takes up to twice its length, and
-/// is written again with the next.
-const PIECE_BYTES: usize = 4_096 - 64;
+/// By number of the piece.
+pub(super) const DELTAS: TableDefinition<u64, Bytes> = TableDefinition::new("deltas");
 pub(super) const OUTBOX: TableDefinition<(&str, u64), Bytes> = TableDefinition::new("outbox");
 pub(super) const DEAD: TableDefinition<u64, Bytes> = TableDefinition::new("dead");
 
 pub(super) const HEAD_KEY: u8 = 0;
-pub(super) const META_KEY: u8 = 1;
 
 /// What a visitor of [`Ledger::visit`] is shown; chunks, deltas and the rows of outbox chunks as they are stored: packed.
 pub(super) enum Record<'a> {
@@ -63,7 +60,7 @@ pub(super) enum Record<'a> {
 pub(super) struct Ledger {
     db: Handle,
     meter: Arc<Meter>,
-    head: Head,
+    page: HeadPage,
 }
 
 impl Ledger {
@@ -71,40 +68,35 @@ impl Ledger {
     pub(super) fn create(
         disk: Disk,
         options: &StoreOptions,
-        fill: impl FnOnce(&mut Filler<'_>) -> Result<Head, Fault>,
+        fill: impl FnOnce(&mut Filler<'_>) -> Result<(), Fault>,
     ) -> Result<Self, Fault> {
         let meter = Arc::new(Meter::default());
         let result = (|| {
             let metered = Metered::new(disk, Arc::clone(&meter));
             let db = Handle(Some(builder(options).create_with_backend(metered)?));
             let tx = begin(&db)?;
-            let head = {
-                let mut filler = Filler {
-                    tx: &tx,
+            tx.open_table(BASE)?;
+            tx.open_table(DELTAS)?;
+            tx.open_table(OUTBOX)?;
+            tx.open_table(DEAD)?;
+            let mut filler = Filler {
+                tx: &tx,
+                page: HeadPage {
                     head: Head {
                         next_dead_id: 1,
                         ..Head::default()
                     },
-                };
-                tx.open_table(BASE)?;
-                tx.open_table(DELTAS)?;
-                tx.open_table(OUTBOX)?;
-                tx.open_table(DEAD)?;
-                let head = fill(&mut filler)?;
-                put(
-                    &mut tx.open_table(HEAD)?,
-                    HEAD_KEY,
-                    Kind::Head,
-                    0,
-                    &head.encode(),
-                )?;
-                head
+                    ..HeadPage::default()
+                },
             };
+            fill(&mut filler)?;
+            let mut page = filler.page;
+            put_head(&tx, &mut page)?;
             tx.commit()?;
-            Ok((db, head))
+            Ok((db, page))
         })();
-        let (db, head) = result.map_err(|fault| meter.fault(fault))?;
-        Ok(Self { db, meter, head })
+        let (db, page) = result.map_err(|fault| meter.fault(fault))?;
+        Ok(Self { db, meter, page })
     }
 
     /// Opens a file that was made before, and reads and checks all of it.
@@ -125,18 +117,18 @@ impl Ledger {
                     .create_with_backend(metered)?,
             ));
             let tx = db.begin_read()?;
-            let head = match tx.open_table(HEAD)?.get(HEAD_KEY)? {
-                Some(frame) => Head::decode(open_frame(frame.value(), Kind::Head, 0)?)?,
+            let page = match tx.open_table(HEAD)?.get(HEAD_KEY)? {
+                Some(frame) => HeadPage::decode(open_frame(frame.value(), Kind::Head, 0)?)?,
                 None => return Err(Fault::damaged("it has no head record")),
             };
-            Ok((db, head))
+            Ok((db, page))
         });
-        let (db, head) = result.map_err(|fault| meter.fault(fault))?;
-        Ok(Self { db, meter, head })
+        let (db, page) = result.map_err(|fault| meter.fault(fault))?;
+        Ok(Self { db, meter, page })
     }
 
     pub(super) const fn head(&self) -> &Head {
-        &self.head
+        &self.page.head
     }
 
     /// One epoch, one transaction.
@@ -145,7 +137,7 @@ impl Ledger {
         commit: &EpochCommit,
         options: &StoreOptions,
     ) -> Result<CommitStats, Fault> {
-        let expected = self.head.epoch + 1;
+        let expected = self.head().epoch + 1;
         if commit.epoch != expected {
             return Err(Fault::Misuse(format!(
                 "epoch {expected} is next, not {}",
@@ -153,16 +145,16 @@ impl Ledger {
             )));
         }
         let written_before = self.meter.written_bytes();
-        let (head, mut stats) = self.guard(|| {
+        let (page, mut stats) = self.guard(|| {
             // See above: dropped after the commit.
             let _epoch_before = self.db.begin_read()?;
             let tx = begin(&self.db)?;
-            let mut epoch = EpochWriter::new(&tx, self.head);
+            let mut epoch = EpochWriter::new(&tx, self.page.clone());
             match epoch.write(commit, options) {
                 Ok(()) => {
-                    let (head, stats) = (epoch.head, epoch.stats);
+                    let (page, stats) = (epoch.page, epoch.stats);
                     tx.commit()?;
-                    Ok((head, stats))
+                    Ok((page, stats))
                 }
                 Err(fault) => {
                     tx.abort()?;
@@ -170,8 +162,8 @@ impl Ledger {
                 }
             }
         })?;
-        self.head = head;
-        stats.totals = head.totals;
+        self.page = page;
+        stats.totals = self.head().totals;
         stats.written_bytes = self.meter.written_bytes() - written_before;
         Ok(stats)
     }
@@ -181,6 +173,9 @@ impl Ledger {
         connection: &str,
         first_number: u64,
     ) -> Result<Vec<u8>, Fault> {
+        if let Some(at) = self.page.held(connection, first_number) {
+            return rows_of(&self.page.outbox[at].payload);
+        }
         self.guard(|| {
             let table = self.db.begin_read()?.open_table(OUTBOX)?;
             let Some(frame) = table.get((connection, first_number))? else {
@@ -188,11 +183,9 @@ impl Ledger {
                     "outbox chunk of {connection} that starts at row {first_number}"
                 )));
             };
-            let payload = open_frame(frame.value(), Kind::Outbox, first_number);
-            payload
-                .and_then(decode_outbox)
-                .and_then(|(_, _, bytes)| unpack(bytes).map(Cow::into_owned))
+            open_frame(frame.value(), Kind::Outbox, first_number)
                 .map_err(Fault::of_one_record)
+                .and_then(rows_of)
         })
     }
 
@@ -249,7 +242,7 @@ impl Ledger {
         let fault = |fault: Fault| E::from(self.meter.fault(fault));
         let tx = self.db.begin_read().map_err(|e| fault(e.into()))?;
         let mut result = Ok(());
-        visit(&tx, &mut |record, payload| match payload {
+        visit(&tx, &self.page, &mut |record, payload| match payload {
             Err(damaged) if matches!(record, Slot::Outbox(..) | Slot::Dead(_)) => {
                 tracing::warn!(error = ?damaged, "a damaged record is left out");
                 Ok(())
@@ -280,13 +273,13 @@ impl Ledger {
 
     fn recover(&self) -> Result<Recovered, Fault> {
         let mut recovered = Recovered {
-            epoch: self.head.epoch,
+            epoch: self.head().epoch,
             ..Recovered::default()
         };
         let tx = self.db.begin_read()?;
         let (mut dead_letters, mut outbox_chunks) = (0, 0);
         let (mut base_bytes, mut delta_bytes) = (0, 0);
-        visit(&tx, &mut |slot, payload| {
+        visit(&tx, &self.page, &mut |slot, payload| {
             match slot {
                 Slot::Meta => recovered.meta = Some(payload?.to_vec()),
                 Slot::Base(_) => {
@@ -326,7 +319,10 @@ impl Ledger {
             }
             Ok(())
         })?;
-        let totals = &self.head.totals;
+        recovered
+            .outbox
+            .sort_by(|a, b| (&a.connection, a.first_number).cmp(&(&b.connection, b.first_number)));
+        let totals = &self.head().totals;
         let agrees = recovered.base.len() as u64 == totals.base_chunks
             && base_bytes == totals.base_bytes
             && recovered.deltas.len() as u64 == totals.deltas
@@ -336,8 +332,8 @@ impl Ledger {
             && recovered
                 .deltas
                 .last()
-                .is_none_or(|(epoch, _)| *epoch <= self.head.epoch)
-            && recovered.meta.is_some() == (self.head.epoch > 0);
+                .is_none_or(|(epoch, _)| *epoch <= self.head().epoch)
+            && recovered.meta.is_some() == (self.head().epoch > 0);
         if agrees {
             Ok(recovered)
         } else {
@@ -416,16 +412,16 @@ enum Slot<'a> {
 
 type Visitor<'v> = dyn FnMut(Slot<'_>, Result<&[u8], Fault>) -> Result<(), Fault> + 'v;
 
-/// Walks over all records but the head.
-fn visit(tx: &ReadTransaction, visitor: &mut Visitor<'_>) -> Result<(), Fault> {
-    if let Some(frame) = tx.open_table(HEAD)?.get(META_KEY)? {
-        visitor(Slot::Meta, open_frame(frame.value(), Kind::Meta, 0))?;
+/// Walks over all records, those in the head's page among them.
+fn visit(tx: &ReadTransaction, page: &HeadPage, visitor: &mut Visitor<'_>) -> Result<(), Fault> {
+    if let Some(meta) = &page.meta {
+        visitor(Slot::Meta, Ok(meta))?;
     }
-    visit_pieces(tx, BASE, Kind::Base, &mut |number, payload| {
+    visit_base(tx, &mut |number, payload| {
         visitor(Slot::Base(number), payload)
     })?;
-    visit_pieces(tx, DELTAS, Kind::Delta, &mut |epoch, payload| {
-        visitor(Slot::Delta(epoch), payload)
+    visit_log(tx, page, &mut |epoch, packed| {
+        visitor(Slot::Delta(epoch), Ok(packed))
     })?;
     for entry in tx.open_table(OUTBOX)?.iter()? {
         let (key, frame) = entry?;
@@ -434,6 +430,11 @@ fn visit(tx: &ReadTransaction, visitor: &mut Visitor<'_>) -> Result<(), Fault> {
             Slot::Outbox(connection, first_number),
             open_frame(frame.value(), Kind::Outbox, first_number),
         )?;
+    }
+    // Those came after the ones in the table.
+    for held in &page.outbox {
+        let slot = Slot::Outbox(&held.connection, held.first_number);
+        visitor(slot, Ok(&held.payload))?;
     }
     for entry in tx.open_table(DEAD)?.iter()? {
         let (key, frame) = entry?;
@@ -447,17 +448,39 @@ fn visit(tx: &ReadTransaction, visitor: &mut Visitor<'_>) -> Result<(), Fault> {
 
 type BlobVisitor<'v> = dyn FnMut(u64, Result<&[u8], Fault>) -> Result<(), Fault> + 'v;
 
-/// Puts the pieces of each chunk or delta together.
-fn visit_pieces(
+/// Puts the pieces of the log together.
+fn visit_log(
     tx: &ReadTransaction,
-    table: TableDefinition<'_, (u64, u32), Bytes>,
-    kind: Kind,
-    visitor: &mut BlobVisitor<'_>,
+    page: &HeadPage,
+    visitor: &mut DeltaVisitor<'_>,
 ) -> Result<(), Fault> {
+    let mut log = LogReader::default();
+    let mut pieces = 0;
+    for entry in tx.open_table(DELTAS)?.iter()? {
+        let (key, frame) = entry?;
+        if key.value() != pieces {
+            break;
+        }
+        log.read(open_frame(frame.value(), Kind::Delta, pieces)?, visitor)?;
+        pieces += 1;
+    }
+    if pieces != page.log_pieces {
+        return Err(Fault::damaged(format!(
+            "its log of deltas has {pieces} pieces where there should be {}",
+            page.log_pieces
+        )));
+    }
+    log.read(&page.log_tail, visitor)?;
+    log.finish()
+}
+
+/// Puts the pieces of each chunk together.
+fn visit_base(tx: &ReadTransaction, visitor: &mut BlobVisitor<'_>) -> Result<(), Fault> {
+    let kind = Kind::Base;
     let mut whole = Vec::new();
     let mut fault = None;
     let mut last: Option<(u64, u32)> = None;
-    for entry in tx.open_table(table)?.iter()? {
+    for entry in tx.open_table(BASE)?.iter()? {
         let (key, frame) = entry?;
         let (number, piece) = key.value();
         let expected = match last {
@@ -492,18 +515,17 @@ const fn piece_number(number: u64, piece: u32) -> u64 {
     number ^ ((piece as u64) << 32)
 }
 
-/// Writes a packed chunk or delta under its number.
+/// Writes a packed chunk under its number.
 pub(super) fn put_pieces(
     table: &mut Table<'_, (u64, u32), Bytes>,
-    kind: Kind,
     number: u64,
     packed: &[u8],
 ) -> Result<(), Fault> {
     let mut rest = packed;
     for piece in 0.. {
-        let (bytes, behind) = rest.split_at(rest.len().min(PIECE_BYTES));
+        let (bytes, behind) = rest.split_at(rest.len().min(PAGE_BYTES));
         let seed = piece_number(number, piece);
-        put(table, (number, piece), kind, seed, bytes)?;
+        put(table, (number, piece), Kind::Base, seed, bytes)?;
         rest = behind;
         if rest.is_empty() {
             break;
@@ -512,37 +534,35 @@ pub(super) fn put_pieces(
     Ok(())
 }
 
+/// The rows of an outbox chunk.
+fn rows_of(payload: &[u8]) -> Result<Vec<u8>, Fault> {
+    decode_outbox(payload)
+        .and_then(|(_, _, bytes)| unpack(bytes).map(Cow::into_owned))
+        .map_err(Fault::of_one_record)
+}
+
 /// Puts records back as they were stored.
 pub(super) struct Filler<'t> {
     tx: &'t WriteTransaction,
-    pub(super) head: Head,
+    pub(super) page: HeadPage,
 }
 
 impl Filler<'_> {
     pub(super) fn put(&mut self, record: &Record<'_>) -> Result<(), Fault> {
-        let totals = &mut self.head.totals;
+        let totals = &mut self.page.head.totals;
         match *record {
-            Record::Meta(payload) => put(
-                &mut self.tx.open_table(HEAD)?,
-                META_KEY,
-                Kind::Meta,
-                0,
-                payload,
-            ),
+            Record::Meta(payload) => {
+                self.page.meta = Some(payload.to_vec());
+                Ok(())
+            }
             Record::Base(number, payload) => {
                 totals.base_chunks += 1;
                 totals.base_bytes += payload.len() as u64;
-                put_pieces(&mut self.tx.open_table(BASE)?, Kind::Base, number, payload)
+                put_pieces(&mut self.tx.open_table(BASE)?, number, payload)
             }
             Record::Delta(epoch, payload) => {
-                totals.deltas += 1;
-                totals.delta_bytes += payload.len() as u64;
-                put_pieces(
-                    &mut self.tx.open_table(DELTAS)?,
-                    Kind::Delta,
-                    epoch,
-                    payload,
-                )
+                self.page.append_delta(epoch, payload);
+                put_log(self.tx, &mut self.page)
             }
             Record::Outbox {
                 connection,

@@ -17,10 +17,11 @@
 //!   headwater.redb.corrupt-N  what did not open; never deleted, at most MAX_QUARANTINED of them
 //!
 //! headwater.redb
-//!   head    0 -> head record (epoch, counts, sizes) · 1 -> meta of the engine
+//!   head    0 -> epoch, counts, sizes, meta of the engine, and what is small and new; see `head.rs`
 //!   base    (chunk number, piece) -> bytes, packed    the last snapshot
-//!   deltas  (epoch, piece) -> bytes, packed           one blob an epoch since that snapshot
-//!   outbox  (connection, first number) -> rows, appended at, bytes, packed
+//!   deltas  piece -> bytes                            the log of deltas since that snapshot, one packed blob an epoch; its
+//!                                                     tail is in the head
+//!   outbox  (connection, first number) -> rows, appended at, bytes, packed; new ones are in the head
 //!   dead    id -> dead letter
 //! ```
 //! Each value is framed: a format byte, an XXH3 of kind, key and payload, the payload. What was written is what is
@@ -29,6 +30,10 @@
 //! Why a blob an epoch: one small key rewrites pages of 4 KiB up to the root; a thousand keys written one by one cost
 //! 88 times their bytes, as one blob 1.08 times. The engine decides when to fold the deltas into a snapshot. Blobs are
 //! packed (`packing.rs`) and cut to fill pages.
+//!
+//! What a commit writes, in pages of 4 KiB: the file's header twice (once with the epoch, once to say that it counts), the
+//! tree of tables, the head, and redb's own list of freed pages with its tree. That is 24 KB. For each page that the log of
+//! deltas has filled it is one more, and two or more for each table that is touched: the leaf and the path to it.
 //!
 //! # Bounds
 //! Dead letters have a limit in bytes and in count, and the oldest go first, counted. The cache has a size. The
@@ -58,6 +63,7 @@ mod epoch;
 mod error;
 mod fallback;
 mod files;
+mod head;
 mod ledger;
 mod open;
 mod packing;

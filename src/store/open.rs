@@ -16,8 +16,8 @@ use super::backend::Disk;
 use super::ballast::Ballast;
 use super::error::Fault;
 use super::fallback::{self, FallbackStats};
+use super::head::Head;
 use super::ledger::Ledger;
-use super::record::Head;
 use super::{
     CommitStats, DeadLetter, EpochCommit, Layout, MAX_QUARANTINED, Recovered, RecoveryNote,
     StoreError, StoreOptions, Totals, files,
@@ -109,7 +109,7 @@ impl Store {
             .disk()
             .and_then(|disk| {
                 if disk.backend.len()? == 0 {
-                    let ledger = Ledger::create(disk, options, |filler| Ok(filler.head))?;
+                    let ledger = Ledger::create(disk, options, |_| Ok(()))?;
                     Ok((ledger, Recovered::default()))
                 } else {
                     Ledger::open(disk, options)
@@ -447,7 +447,7 @@ impl Opening<'_> {
                 let disk = disk_of(&files::unfinished(&database))?;
                 let ledger = Ledger::create(disk, options, |filler| match &summary {
                     Some(summary) => fallback::restore(&path, summary, filler),
-                    None => Ok(filler.head),
+                    None => Ok(()),
                 })?;
                 // Closed before it gets its name, so that what is renamed is a file that was closed cleanly.
                 drop(ledger);

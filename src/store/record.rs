@@ -1,4 +1,5 @@
-//! The bytes of records: frames, the head record, outbox chunks and dead letters. The only place that knows them.
+//! The bytes of records: frames, outbox chunks and dead letters. The only place that knows them, beside that of the head
+//! (`head.rs`) and of what is packed (`packing.rs`).
 //!
 //! A frame is the format byte, the XXH3 (64 bits, little-endian) of the payload seeded with what it is and which key
 //! it has, and the payload. So a record that stands under a key where it does not belong fails like one with a
@@ -6,13 +7,13 @@
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use super::DeadLetter;
 use super::error::Fault;
 use super::packing::pack;
-use super::{DeadLetter, Totals};
 use crate::state::{Decoder, Encoder};
 
 /// The format of frames, head record, outbox chunks, dead letters, tables and fallback.
-pub(super) const FORMAT: u8 = 3;
+pub(super) const FORMAT: u8 = 4;
 
 /// What a frame adds to its payload.
 pub(super) const FRAME_BYTES: usize = 9;
@@ -34,7 +35,7 @@ impl Kind {
             Self::Head => "head record",
             Self::Meta => "meta record",
             Self::Base => "snapshot chunk",
-            Self::Delta => "delta of epoch",
+            Self::Delta => "piece of the log of deltas",
             Self::Outbox => "outbox chunk",
             Self::Dead => "dead letter",
         }
@@ -75,69 +76,6 @@ pub(super) fn open_frame(frame: &[u8], kind: Kind, number: u64) -> Result<&[u8],
         })
     } else {
         Err(broken())
-    }
-}
-
-/// What the file says about itself.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Head {
-    pub(super) epoch: u64,
-    pub(super) next_dead_id: u64,
-    pub(super) totals: Totals,
-}
-
-impl Head {
-    pub(super) fn encode(&self) -> Vec<u8> {
-        let mut encoder = Encoder::new();
-        let Totals {
-            base_chunks,
-            base_bytes,
-            deltas,
-            delta_bytes,
-            outbox_chunks,
-            outbox_bytes,
-            dead_letters,
-            dead_letter_bytes,
-            committed_bytes,
-        } = self.totals;
-        for number in [
-            self.epoch,
-            self.next_dead_id,
-            base_chunks,
-            base_bytes,
-            deltas,
-            delta_bytes,
-            outbox_chunks,
-            outbox_bytes,
-            dead_letters,
-            dead_letter_bytes,
-            committed_bytes,
-        ] {
-            encoder.u64(number);
-        }
-        encoder.into_bytes()
-    }
-
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Fault> {
-        let mut decoder = Decoder::new(bytes);
-        let mut next = || decoder.u64();
-        let head = Self {
-            epoch: next()?,
-            next_dead_id: next()?,
-            totals: Totals {
-                base_chunks: next()?,
-                base_bytes: next()?,
-                deltas: next()?,
-                delta_bytes: next()?,
-                outbox_chunks: next()?,
-                outbox_bytes: next()?,
-                dead_letters: next()?,
-                dead_letter_bytes: next()?,
-                committed_bytes: next()?,
-            },
-        };
-        decoder.finish()?;
-        Ok(head)
     }
 }
 
@@ -209,18 +147,9 @@ mod tests {
 
     #[test]
     fn the_bytes_are_fixed_for_ever() {
-        let head = Head {
-            epoch: 300,
-            next_dead_id: 2,
-            totals: Totals {
-                committed_bytes: 9,
-                ..Totals::default()
-            },
-        };
-        assert_eq!(head.encode(), [0xac, 2, 2, 0, 0, 0, 0, 0, 0, 0, 0, 9]);
         assert_eq!(
             frame(Kind::Delta, 7, b"ab"),
-            [3, 72, 196, 133, 41, 253, 220, 84, 165, b'a', b'b']
+            [4, 72, 196, 133, 41, 253, 220, 84, 165, b'a', b'b']
         );
         assert_eq!(encode_outbox(3, -1, b"xy"), [3, 1, 0, b'x', b'y']);
     }
@@ -262,7 +191,6 @@ mod tests {
         #[test]
         fn arbitrary_bytes_do_not_panic(bytes: Vec<u8>) {
             let _ = open_frame(&bytes, Kind::Head, 0);
-            let _ = Head::decode(&bytes);
             let _ = decode_outbox(&bytes);
             let _ = decode_dead(&bytes);
         }

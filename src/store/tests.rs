@@ -485,6 +485,34 @@ fn a_newer_format_is_refused_and_left_alone() {
 }
 
 #[test]
+fn the_file_of_an_older_build_is_refused_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("headwater.redb");
+    let db = redb::Database::create(&path).unwrap();
+    let tx = db.begin_write().unwrap();
+    let deltas: redb::TableDefinition<'_, (u64, u32), &[u8]> = redb::TableDefinition::new("deltas");
+    tx.open_table(deltas).unwrap();
+    let mut frame = [0; record::FRAME_BYTES + 2];
+    record::fill_frame(&mut frame, record::Kind::Head, 0, b"12");
+    frame[0] = 3;
+    tx.open_table(ledger::HEAD)
+        .unwrap()
+        .insert(0, frame.as_slice())
+        .unwrap();
+    tx.commit().unwrap();
+    drop(db);
+    let error = Store::open(dir.path(), &options()).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("has storage format 3, this program reads format 4"),
+        "{error}"
+    );
+    assert!(path.exists());
+    assert!(!dir.path().join("headwater.redb.corrupt-1").exists());
+}
+
+#[test]
 fn a_fallback_keeps_to_its_limit_and_says_what_was_left_out() {
     let dir = tempfile::tempdir().unwrap();
     let options = StoreOptions {
