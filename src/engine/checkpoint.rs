@@ -16,8 +16,9 @@ use crate::plan::{self, SourceConnector};
 use crate::state::{Decoder, Encoder, StateError};
 use crate::types::{EventTime, Fingerprint, Timeline};
 
-/// Version 2 tells where a pane of a window lies from the pane written before it.
-const STATE_VERSION: u8 = 2;
+/// Version 2 tells where a pane of a window lies from the pane written before it, version 3 the id of a publish from the
+/// one before it.
+const STATE_VERSION: u8 = 3;
 const META_VERSION: u8 = 1;
 /// Pieces of a snapshot, with what the last key adds. Each is packed by itself: LZ4 looks back 64 KiB.
 const PIECE_BYTES: usize = 60 * 1024;

@@ -222,7 +222,8 @@ impl Ledger {
         self.session_changed = false;
         // More than is remembered need not be written.
         let surplus = self.unsealed.len().saturating_sub(MEMORY as usize);
-        write_entries(self.unsealed.drain(..).skip(surplus), out);
+        write_entries(&self.unsealed[surplus..], out);
+        self.unsealed.clear();
         true
     }
 
@@ -241,7 +242,8 @@ impl Ledger {
             }
         }
         live.sort_unstable();
-        write_entries(live.into_iter().map(|(_, id, hash)| (id, hash)), out);
+        let live: Vec<_> = live.into_iter().map(|(_, id, hash)| (id, hash)).collect();
+        write_entries(&live, out);
     }
 
     /// Applies what `seal` or `snapshot` wrote, in order.
@@ -251,8 +253,13 @@ impl Ledger {
             self.clear();
         }
         self.reuses_ids = from.bool()?;
-        while from.bool()? {
-            let packet_id = from.u64()? as u16;
+        let mut ids = Vec::new();
+        for _ in 0..from.count("publishes")? {
+            let before: u16 = ids.last().copied().unwrap_or_default();
+            let gap = from.i64()? as u16;
+            ids.push(before.wrapping_add(1).wrapping_add(gap));
+        }
+        for packet_id in ids {
             let hash = from.fingerprint()?.0;
             self.note(packet_id, hash);
         }
@@ -265,13 +272,19 @@ const fn place(packet_id: u16) -> (usize, usize) {
     (packet_id as usize / PAGE, packet_id as usize % PAGE)
 }
 
-fn write_entries(entries: impl Iterator<Item = (u16, u64)>, out: &mut Encoder) {
-    for (packet_id, hash) in entries {
-        out.bool(true);
-        out.u64(u64::from(packet_id));
-        out.fingerprint(Fingerprint(hash));
+/// Writes how many they are, their ids, and then their hashes. Of an id the gap to the one before is written: most brokers
+/// count up, and a row of zeros packs to nothing.
+fn write_entries(entries: &[(u16, u64)], out: &mut Encoder) {
+    out.u64(entries.len() as u64);
+    let mut before: u16 = 0;
+    for (packet_id, _) in entries {
+        let gap = packet_id.wrapping_sub(before).wrapping_sub(1);
+        out.i64(i64::from(gap.cast_signed()));
+        before = *packet_id;
     }
-    out.bool(false);
+    for (_, hash) in entries {
+        out.fingerprint(Fingerprint(*hash));
+    }
 }
 
 #[cfg(all(test, not(feature = "fault-injection")))]
@@ -319,6 +332,36 @@ mod tests {
                 "not marked as repeated"
             );
         }
+    }
+
+    #[test]
+    fn ids_come_back_in_whatever_order_they_are() {
+        let ids = [5, 6, 7, 65_534, 65_535, 1, 2, 40_000, 8, 3];
+        for whole in [false, true] {
+            let mut before = connected();
+            for (id, hash) in ids.into_iter().zip(100..) {
+                assert_eq!(before.judge(false, id, hash), Verdict::New);
+            }
+            let mut after = reopened(&mut before, whole);
+            assert!(!after.connected(true));
+            for (id, hash) in ids.into_iter().zip(100..) {
+                assert_eq!(after.judge(true, id, hash), Verdict::Duplicate, "{id}");
+            }
+        }
+    }
+
+    #[test]
+    fn ids_that_count_up_cost_a_byte_each_and_the_same_one() {
+        let mut ledger = connected();
+        for id in 20_001..=21_000 {
+            ledger.judge(false, id, u64::MAX);
+        }
+        let mut out = Encoder::new();
+        assert!(ledger.seal(&mut out));
+        let beside_hashes = out.len() - 8 * 1_000;
+        assert!(beside_hashes < 1_020, "{beside_hashes}");
+        let zeros = out.as_slice().iter().filter(|byte| **byte == 0).count();
+        assert!(zeros >= 999, "{zeros}");
     }
 
     #[test]
