@@ -17,7 +17,7 @@ use crate::state::{Decoder, Encoder, StateError};
 use crate::types::{EventTime, Fingerprint, Timeline};
 
 /// Version 2 tells where a pane of a window lies from the pane written before it, version 3 the id of a publish from the
-/// one before it.
+/// one before it, and keeps the rows of patterns that wait apart from their keys.
 const STATE_VERSION: u8 = 3;
 const META_VERSION: u8 = 1;
 /// Pieces of a snapshot, with what the last key adds. Each is packed by itself: LZ4 looks back 64 KiB.

@@ -24,6 +24,11 @@ pub(super) use slab::Slab;
 pub(super) trait KeyState: Default {
     /// Whether there is nothing left to keep.
     fn is_empty(&self) -> bool;
+    /// Whether anything of it is written with its key. Where that is not so of one that is not empty, its key is known by
+    /// what is written elsewhere.
+    fn is_stored(&self) -> bool {
+        true
+    }
     /// Makes a state that is empty as good as new.
     fn renew(&mut self) {
         *self = Self::default();
@@ -185,10 +190,13 @@ impl<S: KeyState> Keyed<S> {
                 state.renew();
                 self.resting.push(slot);
             } else {
-                write_key(self.keys.get(slot), true, out);
-                encode(slot, state, out);
-                if !written {
-                    self.keys.set(slot, Mark::Written, true);
+                let stored = state.is_stored();
+                if stored || written {
+                    write_key(self.keys.get(slot), true, out);
+                    encode(slot, state, out);
+                }
+                if stored != written {
+                    self.keys.set(slot, Mark::Written, stored);
                 }
             }
         }
@@ -219,7 +227,7 @@ impl<S: KeyState> Keyed<S> {
         mut encode: impl FnMut(u32, &S, bool, &mut Encoder),
     ) {
         let mut piece = Encoder::new();
-        for slot in self.live() {
+        for slot in self.live().filter(|slot| self.get(*slot).is_stored()) {
             let first = piece.is_empty();
             write_key(self.keys.get(slot), true, &mut piece);
             encode(slot, self.get(slot), first, &mut piece);
@@ -232,6 +240,23 @@ impl<S: KeyState> Keyed<S> {
         if !piece.is_empty() {
             piece.bool(false);
             out(piece.as_slice());
+        }
+    }
+
+    /// The slot of a key of which something is read that is not written with it; whoever asks changes its state at once.
+    pub(super) fn restored_slot(&mut self, key: &[u8]) -> Result<u32, StateError> {
+        let max_keys = std::mem::replace(&mut self.max_keys, usize::MAX);
+        let slot = self.slot(key);
+        self.max_keys = max_keys;
+        slot.ok_or(TOO_MANY)
+    }
+
+    /// Notes that a key's state has become empty by what was read. Unless that is still to be said with its key, it is
+    /// forgotten.
+    pub(super) fn emptied_by_reading(&mut self, slot: u32) {
+        self.emptied();
+        if !self.keys.has(slot, Mark::Written) {
+            self.let_go(slot);
         }
     }
 
@@ -280,18 +305,13 @@ impl<S: KeyState> Keyed<S> {
         while from.bool()? {
             let key = from.bytes()?;
             let present = from.bool()?;
-            let Some(slot) = self.slot(key) else {
-                // More than this program has room for has never been written.
-                return Err(StateError::Invalid {
-                    what: "set of keys",
-                });
-            };
+            let slot = self.slot(key).ok_or(TOO_MANY)?;
             let state = self.states.get_mut(slot);
             if present {
                 decode(slot, state, Some(from))?;
                 // Nobody writes that, but bytes from outside may say it.
                 self.emptied += usize::from(state.is_empty());
-                self.keys.set(slot, Mark::Written, true);
+                self.keys.set(slot, Mark::Written, state.is_stored());
             } else {
                 decode(slot, state, None)?;
                 *state = S::default();
@@ -318,6 +338,11 @@ impl<S: WrittenState> Keyed<S> {
 /// Reads the state of a slot, or with nothing to read from makes ready for that it is forgotten.
 type Decode<'d, S> =
     dyn FnMut(u32, &mut S, Option<&mut Decoder<'_>>) -> Result<(), StateError> + 'd;
+
+/// More keys than this program has room for have never been written.
+const TOO_MANY: StateError = StateError::Invalid {
+    what: "set of keys",
+};
 
 /// Slots for which a list keeps its room between epochs.
 const KEPT_SLOTS: usize = 4_096;

@@ -15,7 +15,7 @@ use smallvec::{SmallVec, smallvec};
 use super::super::spare::SpareRows;
 use super::super::{Accumulator, Discard, Emit};
 use super::condition::{direct, firsts, reads_one_row};
-use super::partition::{Begun, Ending, Partial, Partition, Totals};
+use super::partition::{Begun, Ending, HeldRow, Partial, Partition, Totals};
 use super::path::{Path, Step};
 use super::program::{Program, Rounds, Wait, Waits, follow};
 use super::read::{Found, key_text, time_text, update};
@@ -103,36 +103,30 @@ impl Matcher {
         }
     }
 
-    /// Takes and forgets the rows of a partition that wait up to `at`, until one may begin a match: nothing of what it
-    /// takes to look at a row is needed while none has.
-    #[inline]
-    pub(super) fn pass_over(&mut self, partition: &mut Partition, at: EventTime) {
+    /// Forgets what was known of a row of another key.
+    pub(super) fn begin(&mut self) {
         self.begins = None;
-        let Some(firsts) = &self.firsts else { return };
-        if !partition.rows.is_empty() || !partition.begun.is_empty() {
-            return;
-        }
-        let mut passed = 0;
-        'rows: for row in &partition.waiting {
-            if row.time > at {
-                break;
-            }
-            for (variable, condition) in firsts {
-                match condition.test(&row.values, &super::CONTEXT) {
-                    Ok(false) => {}
-                    Ok(true) => {
-                        self.begins = Some((partition.next + passed as u64, *variable));
-                        break 'rows;
-                    }
-                    // That is for whoever can tell of it.
-                    Err(_) => break 'rows,
+    }
+
+    /// Whether a row changes nothing in a partition in which nothing has begun: nothing of what it takes to look at a row
+    /// is needed while none has. `number` is that of the row.
+    #[inline]
+    pub(super) fn passes(&mut self, row: &HeldRow, number: u64) -> bool {
+        let Some(firsts) = &self.firsts else {
+            return false;
+        };
+        for (variable, condition) in firsts {
+            match condition.test(&row.values, &super::CONTEXT) {
+                Ok(false) => {}
+                Ok(true) => {
+                    self.begins = Some((number, *variable));
+                    return false;
                 }
+                // That is for whoever can tell of it.
+                Err(_) => return false,
             }
-            passed += 1;
         }
-        if passed > 0 {
-            partition.pass_over(passed, &mut self.spare);
-        }
+        true
     }
 
     /// Looks at the rows of a partition that have been taken, and lets time pass.
@@ -206,6 +200,10 @@ impl Matcher {
         }
         partition.started = self.anchored;
         if begun.is_alive() {
+            if all.capacity() == 0 {
+                // Most keys have one. By itself it would have room for four.
+                all.reserve_exact(1);
+            }
             all.push_back(begun);
         }
         partition.begun = all;

@@ -1,7 +1,7 @@
 //! Row patterns: `MATCH_RECOGNIZE`.
 //!
-//! Rows are held until the watermark has passed them, put into order, and then taken by the `matcher` of their key. A
-//! match with WITHIN that can no longer become longer is decided by the watermark alone, without a further row. A row at
+//! Rows wait until the watermark has passed them (`waiting`), and are then looked at by the `matcher` in the order of their
+//! key. A match with WITHIN that can no longer become longer is decided by the watermark alone, without a further row. A row at
 //! or before the watermark comes too late and is discarded as `late`, since the rows behind it have been taken.
 //!
 //! Bound: [`MAX_PATTERN_ROWS`] rows and [`MAX_PATTERN_BYTES`] of a key wait; a row beyond that is discarded as
@@ -11,7 +11,8 @@
 //! on in `program`; what conditions read in `condition`; what is given of a match in `read`.
 //!
 //! Most rows change nothing: where nothing has begun, and a row meets the condition of no variable that a match may
-//! begin with, it is passed over as soon as the watermark has passed it, without what it takes to look at a row.
+//! begin with, it is passed over as soon as the watermark has passed it, without what it takes to look at a row. So of most
+//! keys nothing is kept but how many of their rows wait.
 
 mod bound;
 mod condition;
@@ -20,10 +21,12 @@ mod partition;
 mod path;
 mod program;
 mod read;
+mod waiting;
+
+use std::cmp::Ordering;
 
 use super::keyed::{KeyState, Keyed};
-use super::spare::SpareQueues;
-use super::timers::{Deadlines, Slots, Timers};
+use super::timers::{Deadlines, Slots};
 use super::{Discard, Emit, Operator};
 use crate::expr::Context;
 use crate::plan::{self, LateRows, MAX_PATTERN_BYTES, MAX_PATTERN_ROWS};
@@ -31,8 +34,9 @@ use crate::state::{Decoder, Encoder, StateError, push_key};
 use crate::types::{EventTime, Fingerprint, Lineage, Progress, Row, Timeline, Value};
 
 use matcher::Matcher;
-use partition::{Begun, HeldRow, Partition};
+use partition::{HeldRow, Partition, Seat, ordered};
 use read::key_text;
+use waiting::{Due, NOTHING, Waiting, WaitingRow};
 
 /// Patterns do not read the clock: the plan refuses it.
 const CONTEXT: Context = Context {
@@ -43,16 +47,17 @@ const CONTEXT: Context = Context {
 #[derive(Debug)]
 pub struct Match {
     matcher: Matcher,
-    state: Keyed<Partition>,
-    /// Keys by the times of their rows that wait.
-    arrivals: Timers,
+    state: Keyed<Seat>,
+    waiting: Waiting,
     /// Keys by the time at which their oldest match runs out.
     ends: Deadlines,
     key_bytes: Vec<u8>,
-    /// For the rows and the matches of keys that have none.
-    rows: SpareQueues<HeldRow>,
-    begun: SpareQueues<Begun>,
+    /// Partitions that nobody needs, for keys in which something begins: at most [`SPARE`].
+    #[expect(clippy::vec_box, reason = "a key takes one as it is")]
+    spare: Vec<Box<Partition>>,
 }
+
+const SPARE: usize = 64;
 
 impl Match {
     /// The operator of a plan's node. `max_keys` bounds its state.
@@ -60,86 +65,130 @@ impl Match {
         Self {
             matcher: Matcher::new(plan.clone(), fingerprint),
             state: Keyed::new(max_keys),
-            arrivals: Timers::default(),
+            waiting: Waiting::default(),
             ends: Deadlines::default(),
             key_bytes: Vec::new(),
-            rows: SpareQueues::default(),
-            begun: SpareQueues::default(),
+            spare: Vec::new(),
         }
     }
 
-    /// Lists a key for the time at which its oldest match runs out.
-    fn arm(&mut self, slot: u32) {
-        let partition = self.state.get(slot);
-        let (line, armed) = (partition.line, partition.armed);
-        let end = self.matcher.deadline(partition);
-        if end == armed {
-            return;
-        }
-        if let Some(before) = armed {
-            self.ends.unset(line, before, slot);
-        }
-        if let Some(at) = end {
-            self.ends.set(line, at, slot);
-        }
-        self.state.annotate(slot).armed = end;
-    }
-
-    /// The earliest time for which a key is listed.
+    /// The earliest time at which something is due.
     #[inline]
     fn next_due(&self, line: Timeline) -> Option<EventTime> {
-        match (self.arrivals.next(line), self.ends.next(line)) {
+        match (self.waiting.next(line), self.ends.next(line)) {
             (Some(row), Some(end)) => Some(row.min(end)),
             (row, end) => row.or(end),
         }
     }
 
-    /// The keys of which rows have waited until `at`, or of which a match runs out then, in the order of their bytes.
-    fn due(&mut self, line: Timeline, at: EventTime) -> Slots {
+    /// Does what is due at `at`, the earliest time at which something is, in the order of the keys' bytes.
+    fn catch_up_all(&mut self, line: Timeline, at: EventTime, emit: &mut dyn Emit) {
         let to = Progress {
             line,
             watermark: at,
         };
-        let of_rows = self.arrivals.take(to).map(|(_, slots)| slots);
-        let of_ends = self.ends.take(to).map(|(_, slots)| slots);
-        let mut slots = match (of_rows, of_ends) {
-            (Some(mut slots), Some(ends)) => {
-                slots.extend(ends);
-                slots
-            }
-            (slots, ends) => slots.or(ends).unwrap_or_default(),
-        };
-        if slots.len() > 1 {
-            self.state.sort(&mut slots);
-            slots.dedup();
+        let mut rows = self.waiting.take(line, at);
+        let mut ends = self.ends.take(to).map_or_else(Slots::new, |(_, ends)| ends);
+        self.sort(&mut rows);
+        self.state.sort(&mut ends);
+        let (mut rows, mut ends) = (rows.into_iter().peekable(), ends.into_iter().peekable());
+        loop {
+            let slot = match (rows.peek().map(|row| row.slot), ends.peek().copied()) {
+                (Some(row), Some(end)) if self.state.key(row) > self.state.key(end) => end,
+                (Some(row), _) => row,
+                (None, Some(end)) => end,
+                (None, None) => break,
+            };
+            let ended = ends.next_if_eq(&slot).is_some();
+            let of_key = std::iter::from_fn(|| rows.next_if(|row| row.slot == slot));
+            self.catch_up(slot, at, of_key, ended, emit);
         }
-        slots
     }
 
-    /// Takes the rows of a key up to a time for which it is listed.
-    fn catch_up(&mut self, slot: u32, at: EventTime, emit: &mut dyn Emit) {
-        let (key, partition) = self.state.change_of(slot);
-        if partition.armed == Some(at) {
-            partition.armed = None;
-        }
-        self.matcher.pass_over(partition, at);
-        if partition.rows.is_empty() && partition.waiting.first().is_none_or(|row| row.time > at) {
-            if partition.is_empty() {
-                self.state.emptied();
-            }
+    /// Puts rows of one time into the order of their keys, and those of a key into that of the pattern.
+    fn sort(&self, rows: &mut Due) {
+        if rows.len() < 2 {
             return;
         }
-        // Most keys need room for rows and matches only now and then.
-        self.rows.lend(&mut partition.rows);
-        self.begun.lend(&mut partition.begun);
-        partition.take(at);
-        self.matcher.catch_up(partition, at, key, emit);
-        self.rows.leave(&mut partition.rows);
-        self.begun.leave(&mut partition.begun);
-        if partition.is_empty() {
+        let order = &self.matcher.plan.order;
+        rows.sort_by(|a, b| {
+            let keys = if a.slot == b.slot {
+                Ordering::Equal
+            } else {
+                self.state.key(a.slot).cmp(self.state.key(b.slot))
+            };
+            keys.then_with(|| ordered(order, &a.row.values, &b.row.values))
+        });
+    }
+
+    /// Does what is due of a key: looks at its rows of that time, in order, and lets time pass.
+    #[inline]
+    fn catch_up(
+        &mut self,
+        slot: u32,
+        at: EventTime,
+        mut rows: impl Iterator<Item = WaitingRow>,
+        ended: bool,
+        emit: &mut dyn Emit,
+    ) {
+        let (key, seat) = self.state.change_of(slot);
+        self.matcher.begin();
+        let mut first = None;
+        if seat.partition.as_ref().is_none_or(|known| known.is_idle()) {
+            let number = seat.partition.as_ref().map_or(0, |known| known.next);
+            for due in rows.by_ref() {
+                if !self.matcher.passes(&due.row, number) {
+                    first = Some(due);
+                    break;
+                }
+                seat.waited(&due.row);
+                due.row.leave(&mut self.matcher.spare);
+            }
+            if first.is_none() {
+                if seat.is_empty() {
+                    self.state.emptied();
+                }
+                return;
+            }
+        }
+        let known = seat.partition.take().or_else(|| self.spare.pop());
+        let mut partition = known.unwrap_or_default();
+        if ended {
+            partition.armed = None;
+        }
+        for due in first.into_iter().chain(rows) {
+            seat.waited(&due.row);
+            partition.line = due.line;
+            partition.take(due.row);
+        }
+        self.matcher.catch_up(&mut partition, at, key, emit);
+        let end = self.matcher.deadline(&partition);
+        arm(&mut partition, end, slot, &mut self.ends);
+        if !partition.is_empty() {
+            seat.partition = Some(partition);
+            return;
+        }
+        if partition.renew() && self.spare.len() < SPARE {
+            self.spare.push(partition);
+        }
+        if seat.is_empty() {
             self.state.emptied();
         }
-        self.arm(slot);
+    }
+}
+
+/// Lists a key for the time at which its oldest match runs out.
+#[inline]
+fn arm(partition: &mut Partition, end: Option<EventTime>, slot: u32, ends: &mut Deadlines) {
+    let armed = std::mem::replace(&mut partition.armed, end);
+    if end == armed {
+        return;
+    }
+    if let Some(before) = armed {
+        ends.unset(partition.line, before, slot);
+    }
+    if let Some(at) = end {
+        ends.set(partition.line, at, slot);
     }
 }
 
@@ -194,13 +243,13 @@ impl Operator for Match {
             });
         };
         let known = self.state.get(slot);
-        if known.waiting.len() >= MAX_PATTERN_ROWS || known.waiting_bytes >= MAX_PATTERN_BYTES {
+        if known.waiting() >= MAX_PATTERN_ROWS || known.waiting_bytes() >= MAX_PATTERN_BYTES {
             let detail = format!(
                 "key {} has {} rows of {} bytes that wait for the watermark, of at most {MAX_PATTERN_ROWS} and \
                  {MAX_PATTERN_BYTES}, and one row more; let the watermark follow more closely, or partition by more columns",
                 key_text(&self.key_bytes),
-                known.waiting.len(),
-                known.waiting_bytes,
+                known.waiting(),
+                known.waiting_bytes(),
             );
             return emit.discard(Discard {
                 reason: "pattern_limit",
@@ -208,16 +257,28 @@ impl Operator for Match {
             });
         }
         let row = HeldRow::of(row, &plan.kept, time, lineage, &mut self.matcher.spare);
-        let partition = self.state.change(slot);
-        partition.line = at.line;
-        partition.wait(row, &plan.order);
-        self.arrivals.set(at.line, time, slot);
+        // What is written of the key is as it was.
+        let seat = if known.is_empty() {
+            self.state.change(slot)
+        } else {
+            self.state.annotate(slot)
+        };
+        seat.wait(&row);
+        self.waiting.put(WaitingRow {
+            row,
+            slot,
+            line: at.line,
+        });
     }
 
     fn advance(&mut self, to: Progress, emit: &mut dyn Emit) {
         while let Some(at) = self.next_due(to.line).filter(|at| *at <= to.watermark) {
-            for slot in &self.due(to.line, at) {
-                self.catch_up(*slot, at, emit);
+            if self.ends.next(to.line) != Some(at)
+                && let Some(only) = self.waiting.take_only(to.line, at)
+            {
+                self.catch_up(only.slot, at, std::iter::once(only), false, emit);
+            } else {
+                self.catch_up_all(to.line, at, emit);
             }
         }
     }
@@ -227,37 +288,71 @@ impl Operator for Match {
     }
 
     fn seal(&mut self, out: &mut Encoder) -> bool {
-        self.state.seal(out)
+        let waiting = self
+            .waiting
+            .encode_changes(|slot| self.state.key(slot), out);
+        let state = self.state.seal(out);
+        if !state {
+            out.bool(false);
+        }
+        waiting || state
     }
 
     fn snapshot(&self, piece_bytes: usize, out: &mut dyn FnMut(&[u8])) {
-        self.state.snapshot(piece_bytes, out);
+        let key = |slot| self.state.key(slot);
+        self.waiting.encode(piece_bytes, key, |piece| {
+            piece.bool(false);
+            out(piece.as_slice());
+        });
+        let mut whole = Vec::new();
+        self.state.snapshot(piece_bytes, &mut |piece| {
+            whole.clear();
+            whole.extend(NOTHING);
+            whole.extend_from_slice(piece);
+            out(&whole);
+        });
     }
 
     fn restore(&mut self, from: &mut Decoder<'_>) -> Result<(), StateError> {
+        while from.bool()? {
+            let (line, to) = (from.timeline(usize::MAX)?, from.time()?);
+            for waited in self.waiting.take_until(line, to) {
+                let seat = self.state.annotate(waited.slot);
+                seat.waited(&waited.row);
+                if seat.is_empty() {
+                    self.state.emptied_by_reading(waited.slot);
+                }
+            }
+        }
         let plan = &self.matcher.plan;
-        self.state
-            .restore_changes(from, |from, partition| partition.read(from, plan))
+        while from.bool()? {
+            let slot = self.state.restored_slot(from.bytes()?)?;
+            let row = WaitingRow::decode(from, slot, plan)?;
+            self.state.annotate(slot).wait(&row.row);
+            self.waiting.restore(row);
+        }
+        self.state.restore_by(from, |_, seat, from| match from {
+            Some(from) => seat.read(from, plan),
+            None if seat.waiting() > 0 => Err(StateError::Invalid { what: "deletion" }),
+            None => Ok(()),
+        })
     }
 
     fn resume(&mut self, _watermark: &dyn Fn(Timeline) -> EventTime) {
-        self.arrivals.clear();
         self.ends.clear();
         let mut slots: Vec<u32> = self.state.live().collect();
         slots.sort_unstable();
-        let mut arrivals = Vec::new();
         for slot in slots {
-            let partition = self.state.annotate(slot);
-            partition.armed = None;
-            self.matcher.restore_totals(partition);
-            let (line, rows) = (partition.line, partition.waiting.iter());
-            arrivals.extend(rows.map(|row| (row.time, line, slot)));
-            self.arm(slot);
-        }
-        // As they would have come.
-        arrivals.sort_unstable();
-        for (time, line, slot) in arrivals {
-            self.arrivals.set(line, time, slot);
+            if let Some(partition) = &mut self.state.annotate(slot).partition {
+                partition.armed = None;
+                self.matcher.restore_totals(partition);
+                arm(
+                    partition,
+                    self.matcher.deadline(partition),
+                    slot,
+                    &mut self.ends,
+                );
+            }
         }
     }
 

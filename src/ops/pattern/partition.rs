@@ -1,10 +1,11 @@
-//! What is kept of a partition: rows that wait for the watermark, rows of open matches, and the matches that have begun.
+//! What is kept of a key: how many of its rows wait, and of a partition in which something has begun, the rows of open
+//! matches and the matches that have begun.
 //!
 //! Invariants: the rows of all partial matches are kept once; a match that has begun stands in the order of its first
-//! row; all rows that wait are after `taken`.
+//! row.
 //!
-//! Written as what has changed: rows that came, rows that are no longer needed, and the partial matches if any row was
-//! looked at. How an aggregate stands is not written but computed again from the rows, in the same order.
+//! Written as what has changed: rows that were taken, rows that are no longer needed, and the partial matches. How an
+//! aggregate stands is not written but computed again from the rows, in the same order.
 
 use std::cmp::Ordering;
 use std::collections::VecDeque;
@@ -21,14 +22,24 @@ use crate::plan::{Instruction, Match, OrderKey};
 use crate::state::{Decoder, Encoder, StateError};
 use crate::types::{EventTime, Lineage, Timeline, Value};
 
+/// Places that each queue of a partition that nobody needs may have.
+const PLACES: usize = 16;
+
 /// The state of one key.
-#[derive(Debug)]
+#[derive(Debug, Default)]
+pub(super) struct Seat {
+    /// How many of its rows wait for the watermark.
+    waiting: u32,
+    /// Bytes of memory of those, about.
+    waiting_bytes: usize,
+    /// `None` where nothing is kept but rows that wait: of most keys, if matches are rare.
+    pub(super) partition: Option<Box<Partition>>,
+}
+
+/// What rows that have been looked at have left.
+#[derive(Debug, Default)]
 pub(super) struct Partition {
     pub(super) line: Timeline,
-    /// In the order in which they will be looked at; mostly there is one.
-    pub(super) waiting: SmallVec<[HeldRow; 1]>,
-    /// Up to which time rows have been taken from those that wait.
-    pub(super) taken: EventTime,
     /// Rows that have been taken and may be read again.
     pub(super) rows: VecDeque<HeldRow>,
     /// The number of the first of `rows`.
@@ -43,8 +54,6 @@ pub(super) struct Partition {
     pub(super) started: bool,
     /// The time for which the key is listed as that at which its oldest match runs out.
     pub(super) armed: Option<EventTime>,
-    /// Bytes of memory of the rows that wait, about.
-    pub(super) waiting_bytes: usize,
     /// Bytes of memory of `rows`, about.
     pub(super) row_bytes: usize,
     /// What has been written of it.
@@ -58,7 +67,6 @@ struct Written {
     some: bool,
     /// The number behind the last of `rows` that is written.
     end: u64,
-    taken: Option<EventTime>,
 }
 
 /// A row with the columns that are kept.
@@ -69,8 +77,6 @@ pub(super) struct HeldRow {
     pub(super) values: Box<[Value]>,
     /// Bytes of memory, about.
     bytes: u32,
-    /// Whether it is written as one that waits.
-    written: bool,
 }
 
 /// All partial matches that begin with one row.
@@ -109,76 +115,73 @@ pub(super) struct Partial {
 /// The running aggregates of a partial match.
 pub(super) type Totals = Box<[Accumulator]>;
 
-impl Default for Partition {
-    fn default() -> Self {
-        Self {
-            line: Timeline::default(),
-            waiting: SmallVec::new(),
-            taken: EventTime::MIN,
-            rows: VecDeque::new(),
-            base: 0,
-            next: 0,
-            begun: VecDeque::new(),
-            matches: 0,
-            started: false,
-            armed: None,
-            waiting_bytes: 0,
-            row_bytes: 0,
-            written: Written::default(),
+impl Seat {
+    /// How many of its rows wait.
+    pub(super) const fn waiting(&self) -> usize {
+        self.waiting as usize
+    }
+
+    /// Bytes of memory of its rows that wait, about.
+    pub(super) const fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes
+    }
+
+    /// Notes a row that waits.
+    #[inline]
+    pub(super) const fn wait(&mut self, row: &HeldRow) {
+        self.waiting += 1;
+        self.waiting_bytes += row.bytes();
+    }
+
+    /// Notes that a row has waited.
+    #[inline]
+    pub(super) const fn waited(&mut self, row: &HeldRow) {
+        self.waiting -= 1;
+        self.waiting_bytes -= row.bytes();
+    }
+
+    /// Applies what was written of it, of this pattern.
+    pub(super) fn read(&mut self, from: &mut Decoder<'_>, plan: &Match) -> Result<(), StateError> {
+        if !from.bool()? {
+            self.partition = None;
+            return Ok(());
         }
+        self.partition.get_or_insert_default().read(from, plan)
     }
 }
 
 impl Partition {
-    /// Adds a row to those that wait, behind those that are equal in order.
+    /// Adds a row that is to be looked at.
     #[inline]
-    pub(super) fn wait(&mut self, row: HeldRow, order: &[OrderKey]) {
-        if self.waiting.last().is_none_or(|last| last.time < row.time) {
-            self.waiting_bytes += row.bytes();
-            return self.waiting.push(row);
+    pub(super) fn take(&mut self, row: HeldRow) {
+        self.row_bytes += row.bytes();
+        if self.rows.capacity() == 0 {
+            // A row with which something has begun and the next. By itself it would have room for four.
+            self.rows.reserve_exact(2);
         }
-        let place = self.waiting.partition_point(|other| {
-            let times = other.time.cmp(&row.time);
-            times.then_with(|| ordered(order, &other.values, &row.values)) != Ordering::Greater
-        });
-        self.waiting_bytes += row.bytes();
-        self.waiting.insert(place, row);
+        self.rows.push_back(row);
     }
 
-    /// Takes the rows that wait up to a time.
+    /// Whether nothing has begun of which a row could be a part, and no row is kept for others to look back at.
     #[inline]
-    pub(super) fn take(&mut self, up_to: EventTime) {
-        let mut taken = |row: HeldRow| {
-            self.waiting_bytes -= row.bytes();
-            self.row_bytes += row.bytes();
-            self.rows.push_back(row);
-        };
-        if let [row] = &self.waiting[..] {
-            if row.time <= up_to {
-                self.waiting.pop().into_iter().for_each(&mut taken);
-            }
-        } else {
-            let due = self.waiting.partition_point(|row| row.time <= up_to);
-            self.waiting.drain(..due).for_each(&mut taken);
-        }
-        self.taken = self.taken.max(up_to);
+    pub(super) fn is_idle(&self) -> bool {
+        self.rows.is_empty() && self.begun.is_empty()
     }
 
-    /// Takes the first `count` rows that wait and forgets them at once; none may be kept.
-    pub(super) fn pass_over(&mut self, count: usize, spare: &mut SpareRows) {
-        debug_assert!(self.rows.is_empty(), "rows are numbered without a gap");
-        let mut passed = |row: HeldRow| {
-            self.waiting_bytes -= row.bytes();
-            self.taken = self.taken.max(row.time);
-            row.leave(spare);
+    /// Whether there is nothing left to keep.
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.matches == 0 && !self.started
+    }
+
+    /// Makes one that is empty as good as new, but for the room of its queues. Whether that is worth keeping.
+    pub(super) fn renew(&mut self) -> bool {
+        *self = Self {
+            rows: std::mem::take(&mut self.rows),
+            begun: std::mem::take(&mut self.begun),
+            ..Self::default()
         };
-        if count == 1 && self.waiting.len() == 1 {
-            self.waiting.pop().into_iter().for_each(&mut passed);
-        } else {
-            self.waiting.drain(..count).for_each(&mut passed);
-        }
-        self.next += count as u64;
-        self.base = self.next;
+        self.begun.clear();
+        self.rows.capacity() <= PLACES && self.begun.capacity() <= PLACES
     }
 
     /// The number behind the last row.
@@ -219,19 +222,6 @@ impl Partition {
         if !written.some {
             out.timeline(self.line);
         }
-        let new = || {
-            self.waiting
-                .iter()
-                .filter(|row| !written.some || !row.written)
-        };
-        out.u64(new().count() as u64);
-        new().for_each(|row| row.encode(out));
-        let looked = written.taken != Some(self.taken);
-        out.bool(looked);
-        if !looked {
-            return;
-        }
-        out.time(self.taken);
         out.u64(self.base);
         let new = written.end.saturating_sub(self.base) as usize;
         out.u64(self.rows.len().saturating_sub(new) as u64);
@@ -247,35 +237,18 @@ impl Partition {
         self.written = Written {
             some: true,
             end: self.end(),
-            taken: Some(self.taken),
         };
-        self.waiting.iter_mut().for_each(|row| row.written = true);
     }
 
     /// Applies what was written of a partition of this pattern.
-    pub(super) fn read(&mut self, from: &mut Decoder<'_>, plan: &Match) -> Result<(), StateError> {
+    fn read(&mut self, from: &mut Decoder<'_>, plan: &Match) -> Result<(), StateError> {
+        let invalid = || StateError::Invalid { what: "row number" };
         if from.bool()? {
             *self = Self {
                 line: from.timeline(usize::MAX)?,
                 ..Self::default()
             };
         }
-        for _ in 0..from.count("waiting rows")? {
-            let row = HeldRow::decode(from, plan)?;
-            self.wait(row, &plan.order);
-        }
-        if from.bool()? {
-            self.read_rows(from, plan)?;
-        }
-        self.note_written();
-        Ok(())
-    }
-
-    fn read_rows(&mut self, from: &mut Decoder<'_>, plan: &Match) -> Result<(), StateError> {
-        let invalid = || StateError::Invalid { what: "row number" };
-        self.taken = from.time()?;
-        let taken = self.taken;
-        self.waiting.retain(|row| row.time > taken);
         let base = from.u64()?;
         let gone = base.checked_sub(self.base).ok_or_else(invalid)?;
         if base > u64::MAX / 2 {
@@ -287,7 +260,6 @@ impl Partition {
         for _ in 0..from.count("rows")? {
             self.rows.push_back(HeldRow::decode(from, plan)?);
         }
-        self.waiting_bytes = self.waiting.iter().map(HeldRow::bytes).sum();
         self.row_bytes = self.rows.iter().map(HeldRow::bytes).sum();
         self.next = from.u64()?;
         if !(self.base..=self.end()).contains(&self.next) {
@@ -300,33 +272,36 @@ impl Partition {
             let begun = Begun::decode(from, plan, self)?;
             self.begun.push_back(begun);
         }
+        self.note_written();
         Ok(())
     }
 }
 
-impl KeyState for Partition {
+impl KeyState for Seat {
     fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.rows.is_empty() && self.matches == 0 && !self.started
+        self.waiting == 0 && self.partition.is_none()
     }
 
-    /// Only what is not so in any that is empty.
-    fn renew(&mut self) {
-        self.begun.clear();
-        self.taken = EventTime::MIN;
-        (self.base, self.next) = (0, 0);
-        self.armed = None;
-        self.written = Written::default();
+    /// Rows that wait are written apart.
+    fn is_stored(&self) -> bool {
+        self.partition.is_some()
     }
 }
 
-impl WrittenState for Partition {
+impl WrittenState for Seat {
     fn encode(&self, out: &mut Encoder) {
-        self.write(Written::default(), out);
+        out.bool(self.partition.is_some());
+        if let Some(partition) = &self.partition {
+            partition.write(Written::default(), out);
+        }
     }
 
     fn encode_changes(&mut self, out: &mut Encoder) {
-        self.write(self.written, out);
-        self.note_written();
+        out.bool(self.partition.is_some());
+        if let Some(partition) = &mut self.partition {
+            partition.write(partition.written, out);
+            partition.note_written();
+        }
     }
 }
 
@@ -357,7 +332,7 @@ impl HeldRow {
 
     /// Leaves the room of its values to others.
     #[inline]
-    fn leave(self, spare: &mut SpareRows) {
+    pub(super) fn leave(self, spare: &mut SpareRows) {
         let apart = self.bytes() - size_of::<Self>() - size_of_val(&*self.values);
         spare.leave(self.values, apart);
     }
@@ -375,7 +350,6 @@ impl HeldRow {
             lineage,
             values,
             bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
-            written: false,
         }
     }
 
@@ -384,7 +358,7 @@ impl HeldRow {
         self.bytes as usize
     }
 
-    fn encode(&self, out: &mut Encoder) {
+    pub(super) fn encode(&self, out: &mut Encoder) {
         out.time(self.time);
         out.lineage(self.lineage);
         for value in &self.values {
@@ -392,19 +366,15 @@ impl HeldRow {
         }
     }
 
-    fn decode(from: &mut Decoder<'_>, plan: &Match) -> Result<Self, StateError> {
+    pub(super) fn decode(from: &mut Decoder<'_>, plan: &Match) -> Result<Self, StateError> {
         let (time, lineage) = (from.time()?, from.lineage()?);
         let values = (0..plan.kept.len()).map(|_| from.value());
-        let row = Self::new(time, lineage, values.collect::<Result<_, _>>()?);
-        Ok(Self {
-            written: true,
-            ..row
-        })
+        Ok(Self::new(time, lineage, values.collect::<Result<_, _>>()?))
     }
 }
 
 /// The order of two rows of one time.
-fn ordered(order: &[OrderKey], left: &[Value], right: &[Value]) -> Ordering {
+pub(super) fn ordered(order: &[OrderKey], left: &[Value], right: &[Value]) -> Ordering {
     let mut keys = order.iter().map(|key| {
         let (left, right) = (&left[key.column], &right[key.column]);
         if left.is_null() != right.is_null() {
