@@ -20,7 +20,7 @@ use headwater::sql::{Catalog, compile};
 use support::{Disk, clock, deliver, engine};
 
 const SEEDS: u64 = 40;
-const MESSAGES: usize = 120;
+const MESSAGES: usize = 180;
 const DETECTOR_SEEDS: u64 = 6;
 const READINGS: usize = 600;
 
@@ -29,6 +29,8 @@ CREATE TABLE a (device STRING, ts TIMESTAMP(3), v INT, WATERMARK FOR ts AS ts - 
 WITH ('connector' = 'filesystem', 'path' = 'a');
 CREATE TABLE b (device STRING, ts TIMESTAMP(3), v INT, WATERMARK FOR ts AS ts - INTERVAL '3' SECOND)
 WITH ('connector' = 'filesystem', 'path' = 'b', 'scan.watermark.per-key' = 'device');
+CREATE TABLE c (device STRING, ts TIMESTAMP(3), v INT, WATERMARK FOR ts AS ts - INTERVAL '2' SECOND)
+WITH ('connector' = 'filesystem', 'path' = 'c', 'scan.watermark.per-key' = 'device');
 CREATE TABLE out (q STRING, device STRING, ts TIMESTAMP(3), n DOUBLE) WITH ('connector' = 'print');
 INSERT INTO out SELECT 'filter', device, ts, v FROM a WHERE v > 5;
 INSERT INTO out SELECT 'tumble', device, window_start, SUM(v)
@@ -59,6 +61,14 @@ FROM COUNT_WINDOW(TABLE b PARTITION BY device, DESCRIPTOR(ts), 4, 2) GROUP BY de
 INSERT INTO out SELECT 'union', device, window_start, COUNT(*)
 FROM TUMBLE((SELECT device, ts FROM a UNION ALL SELECT device, ts FROM b), DESCRIPTOR(ts), INTERVAL '10' SECOND)
 GROUP BY device, window_start, window_end;
+INSERT INTO out SELECT 'union of all', CAST(NULL AS STRING), window_start, COUNT(*)
+FROM TUMBLE((SELECT ts FROM b UNION ALL SELECT ts FROM c), DESCRIPTOR(ts), INTERVAL '10' SECOND)
+GROUP BY window_start, window_end;
+INSERT INTO out SELECT 'pattern', device, at, n FROM a MATCH_RECOGNIZE (PARTITION BY device ORDER BY ts
+MEASURES FIRST(A.ts) AS at, COUNT(*) AS n AFTER MATCH SKIP TO NEXT ROW PATTERN (A B* C) WITHIN INTERVAL '20' SECOND
+DEFINE A AS v > 5, B AS v > 2, C AS v <= 4);
+INSERT INTO out SELECT 'pattern of keys', device, at, n FROM b MATCH_RECOGNIZE (PARTITION BY device ORDER BY ts
+MEASURES FIRST(A.ts) AS at, LAST(B.v) AS n PATTERN (A B) DEFINE A AS v > 5, B AS B.v < A.v);
 ";
 
 /// Every detector with all that it gives, by the clocks of a place that puts them forward on the second day.
@@ -119,7 +129,7 @@ fn messages(random: &mut Random) -> Vec<(usize, String)> {
                 second % 60
             )
         };
-        (random.below(2), payload)
+        (random.below(3), payload)
     });
     messages.collect()
 }

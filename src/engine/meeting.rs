@@ -82,6 +82,11 @@ impl Meeting {
         }
     }
 
+    /// Whether all lines become one.
+    pub(super) const fn is_of_lines(&self) -> bool {
+        matches!(self.kind, Kind::Lines { .. })
+    }
+
     /// Where a row on `line` is behind the meeting.
     pub(super) fn behind(&self, line: Timeline) -> Progress {
         let line = match self.kind {
@@ -115,7 +120,8 @@ impl Meeting {
         let now = self.is_idle(line);
         Idleness {
             step: self.step(line),
-            idle: (now != before).then(|| (self.behind(line).line, now)),
+            // A line that speaks for the first time was not idle here, since it was waited for, and is not known behind.
+            idle: (now != before || !idle).then(|| (self.behind(line).line, now)),
         }
     }
 
@@ -235,19 +241,21 @@ impl Meeting {
         Ok(())
     }
 
-    /// Takes in what the inputs had reached when the program ended. Who was idle then is not known: a restart counts
-    /// as a sign of life.
-    pub(super) fn resume(&mut self, inputs: &[SmallVec<[EventTime; 1]>]) {
+    /// Takes in what the inputs had reached when the program ended, on each line on which they had spoken. Who was idle
+    /// then is not known: a restart counts as a sign of life.
+    pub(super) fn resume(&mut self, inputs: &[SmallVec<[Option<EventTime>; 1]>]) {
         for (input, reached) in inputs.iter().enumerate() {
             for (line, watermark) in reached.iter().enumerate() {
                 let line = Timeline(line as u32);
-                let seen = *watermark > EventTime::MIN || line == Timeline::SHARED;
-                if !seen || (line == Timeline::SHARED && matches!(self.kind, Kind::Lines { .. })) {
+                let Some(watermark) = *watermark else {
+                    continue;
+                };
+                if line == Timeline::SHARED && matches!(self.kind, Kind::Lines { .. }) {
                     continue;
                 }
                 self.change(input, line, |known| {
                     *known = Known {
-                        watermark: *watermark,
+                        watermark,
                         idle: false,
                     };
                 });
@@ -305,7 +313,7 @@ mod tests {
         let idle = meeting.set_idle(1, Timeline::SHARED, true);
         assert_eq!((reached(idle.step), idle.idle), (Some(10), None));
         let awake = meeting.set_idle(1, Timeline::SHARED, false);
-        assert_eq!((awake.step, awake.idle), (None, None));
+        assert_eq!(awake.step, None);
         assert_eq!(reached(meeting.advance(1, at(0, 7))), None);
         assert_eq!(reached(meeting.advance(1, at(0, 12))), None);
         assert_eq!(reached(meeting.advance(0, at(0, 20))), Some(12));
@@ -321,7 +329,7 @@ mod tests {
         assert!(meeting.seal(&mut out));
         let mut again = Meeting::of_inputs(2);
         again.restore(&mut Decoder::new(out.as_slice()), 1).unwrap();
-        let input = |seconds| SmallVec::from_slice(&[at(0, seconds).watermark]);
+        let input = |seconds| SmallVec::from_slice(&[Some(at(0, seconds).watermark)]);
         again.resume(&[input(10), input(5)]);
         assert_eq!(again.reached(Timeline::SHARED), at(0, 10).watermark);
     }
@@ -333,6 +341,9 @@ mod tests {
         assert_eq!(reached(meeting.advance(0, at(1, 10))), None);
         let idle = meeting.set_idle(1, Timeline(1), true);
         assert_eq!(reached(idle.step), Some(10));
+        // Where keys come together behind it nothing is known of a key before it speaks: it is told, so that others wait.
+        let woken = Meeting::of_inputs(2).set_idle(0, Timeline(1), false);
+        assert_eq!(woken.idle, Some((Timeline(1), false)));
         let mut meeting = Meeting::of_lines();
         for line in [1, 2] {
             meeting.set_idle(0, Timeline(line), false);

@@ -502,11 +502,14 @@ impl Graph {
             let every = || (0..lines).map(|line| Timeline(line as u32));
             if self.nodes[at].meeting.is_some() {
                 let inputs = self.nodes[at].inputs.clone();
-                let known: SmallVec<[SmallVec<[EventTime; 1]>; 2]> = inputs
+                let known: SmallVec<[SmallVec<[Option<EventTime>; 1]>; 2]> = inputs
                     .iter()
                     .map(|input| {
                         every()
-                            .map(|line| self.watermark_behind(*input, line, source))
+                            .map(|line| {
+                                let spoken = self.has_spoken(*input, line, source);
+                                spoken.then(|| self.watermark_behind(*input, line, source))
+                            })
                             .collect()
                     })
                     .collect();
@@ -517,6 +520,28 @@ impl Graph {
             if let Some(mut running) = self.nodes[at].operator.take() {
                 running.resume(&|line| self.watermark(at, line, source));
                 self.nodes[at].operator = Some(running);
+            }
+        }
+    }
+
+    /// Whether something has come on a line before or at a node, also where it waits for another input and has reached
+    /// nothing yet.
+    fn has_spoken(
+        &self,
+        at: usize,
+        line: Timeline,
+        source: &dyn Fn(usize, Timeline) -> EventTime,
+    ) -> bool {
+        if line == Timeline::SHARED {
+            return true;
+        }
+        let node = &self.nodes[at];
+        match node.inputs[..] {
+            [] => source(at, line) > EventTime::MIN,
+            _ if node.meeting.as_ref().is_some_and(Meeting::is_of_lines) => false,
+            [..] => {
+                let mut inputs = node.inputs.iter();
+                inputs.any(|input| self.has_spoken(*input, line, source))
             }
         }
     }
