@@ -198,6 +198,9 @@ impl Waiting {
         // One epoch with many must not cost its memory for ever.
         self.fresh.shrink_to(KEPT);
         self.taken.shrink_to(KEPT);
+        if self.queue.capacity() / 4 > self.queue.len() {
+            self.queue.shrink_to(KEPT.max(2 * self.queue.len()));
+        }
         out.len() > empty + NOTHING.len()
     }
 
@@ -224,7 +227,7 @@ impl Waiting {
         }
     }
 
-    /// Takes the rows of a line up to a time, which is no later than any that a row waits for behind them.
+    /// Takes the rows of a line up to a time that its watermark has reached.
     pub(super) fn take_until(&mut self, line: Timeline, to: EventTime) -> Vec<WaitingRow> {
         let mut taken = Vec::new();
         while let Some(at) = self.next(line).filter(|at| *at <= to) {
