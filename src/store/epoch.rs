@@ -1,6 +1,7 @@
 //! What one epoch writes into its transaction, and how the head record follows.
 //!
-//! Invariant: the head's counts and sizes are those of the tables, after every epoch; opening checks it.
+//! Invariant: the head's counts and sizes are those of the tables and of what is in its page, after every epoch; opening
+//! checks it.
 
 use redb::{ReadableTable, WriteTransaction};
 

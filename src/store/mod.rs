@@ -51,7 +51,8 @@
 //! - A file that does not open, or whose state fails its checksum, is renamed (quarantined), and the fallback takes
 //!   its place, which [`RecoveryNote::FellBack`] reports with its epoch. Without a fallback the store refuses to
 //!   open, and says how to go on.
-//! - A damaged outbox chunk or dead letter is reported and left out; it does not cost the state.
+//! - A damaged dead letter, or outbox chunk in its table, is reported and left out; it does not cost the state. A chunk in
+//!   the head is a part of that.
 //! - A newer format is refused, and left alone.
 //!
 //! Deliberately absent: a clock (times are arguments), `Durability::None`, repair of damaged bytes, more than one

@@ -167,10 +167,16 @@ impl Store {
                 };
                 match self.reopen() {
                     Ok(epoch) if epoch == commit.epoch => Ok(self.stats_of_last()),
-                    _ => Err(StoreError::DiskFull {
-                        path: self.place.path(),
-                        ballast_freed,
-                    }),
+                    reopened => {
+                        // What the last commit freed is taken back by the commit that follows.
+                        if reopened.is_ok() {
+                            let _ = self.with_ledger(|ledger, _| ledger.reclaim());
+                        }
+                        Err(StoreError::DiskFull {
+                            path: self.place.path(),
+                            ballast_freed,
+                        })
+                    }
                 }
             }
             Err(fault) => Err(fault.at(&self.place.path())),
