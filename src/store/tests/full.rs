@@ -60,7 +60,7 @@ fn what_a_commit_has_freed_is_there_for_the_next_where_there_is_no_more() {
         outbox_append: vec![chunk("cloud", epoch, &noise(30_000))],
         ..delta(epoch, b"")
     };
-    let full = (1..)
+    let full = (1..1_000)
         .find(|epoch| store.commit(&adding(*epoch)).is_err())
         .unwrap();
     // A ballast is given up, as large as it takes to remove something.
