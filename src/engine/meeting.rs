@@ -120,8 +120,9 @@ impl Meeting {
         let now = self.is_idle(line);
         Idleness {
             step: self.step(line),
-            // A line that speaks for the first time was not idle here, since it was waited for, and is not known behind.
-            idle: (now != before || !idle).then(|| (self.behind(line).line, now)),
+            // A key that speaks for the first time was not idle here, since it was waited for, and is not known behind.
+            idle: (now != before || (!idle && line != Timeline::SHARED))
+                .then(|| (self.behind(line).line, now)),
         }
     }
 
@@ -250,7 +251,7 @@ impl Meeting {
                 let Some(watermark) = *watermark else {
                     continue;
                 };
-                if line == Timeline::SHARED && matches!(self.kind, Kind::Lines { .. }) {
+                if line == Timeline::SHARED && self.is_of_lines() {
                     continue;
                 }
                 self.change(input, line, |known| {
@@ -313,7 +314,7 @@ mod tests {
         let idle = meeting.set_idle(1, Timeline::SHARED, true);
         assert_eq!((reached(idle.step), idle.idle), (Some(10), None));
         let awake = meeting.set_idle(1, Timeline::SHARED, false);
-        assert_eq!(awake.step, None);
+        assert_eq!((awake.step, awake.idle), (None, None));
         assert_eq!(reached(meeting.advance(1, at(0, 7))), None);
         assert_eq!(reached(meeting.advance(1, at(0, 12))), None);
         assert_eq!(reached(meeting.advance(0, at(0, 20))), Some(12));
