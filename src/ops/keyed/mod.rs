@@ -251,13 +251,10 @@ impl<S: KeyState> Keyed<S> {
         slot.ok_or(TOO_MANY)
     }
 
-    /// Notes that a key's state has become empty by what was read. Unless that is still to be said with its key, it is
-    /// forgotten.
+    /// Forgets a key whose state has become empty by what was read, and of which nothing was written with it.
     pub(super) fn emptied_by_reading(&mut self, slot: u32) {
         self.emptied();
-        if !self.keys.has(slot, Mark::Written) {
-            self.let_go(slot);
-        }
+        self.let_go(slot);
     }
 
     /// Applies what `seal` or `snapshot` wrote, of states that are always written whole.
