@@ -125,13 +125,17 @@ impl Decoder {
             Kind::Csv(..) | Kind::Text { .. } => self.decode_text(message.payload, rows)?,
         };
         if !self.metadata.is_empty() {
-            for row in &mut rows[..count] {
-                for &(slot, metadata) in &self.metadata {
-                    row[slot] = metadata_value(metadata, message);
-                }
-            }
+            self.fill_metadata(message, &mut rows[..count]);
         }
         Ok(count)
+    }
+
+    fn fill_metadata(&self, message: &Message<'_>, rows: &mut [Row]) {
+        for row in rows {
+            for &(slot, metadata) in &self.metadata {
+                row[slot] = metadata_value(metadata, message);
+            }
+        }
     }
 
     fn decode_text(&self, payload: &[u8], rows: &mut Vec<Row>) -> Result<usize, CodecError> {

@@ -5,7 +5,7 @@ use super::{Clock, Delivery, Engine, Verdict, publish_hash, topic_matches};
 use crate::codec::Message;
 use crate::ops::Discard;
 use crate::plan::{self, SourceConnector, SourceId};
-use crate::types::{Progress, Value};
+use crate::types::{Progress, Timeline, Value};
 
 impl Engine {
     /// Takes a message from a broker.
@@ -127,9 +127,7 @@ impl Engine {
             self.set_idle(id, line, false);
         }
         if self.timelines.count() > lines {
-            for keys in self.sources.iter_mut().filter_map(|s| s.keys.as_mut()) {
-                keys.expect_line(line, clock.steady_micros);
-            }
+            self.expect_line(line, clock);
         }
         let source = &mut self.sources[id];
         let (lineage, step) = source.accept(row, line, &self.graph.context, clock.steady_micros);
@@ -151,6 +149,14 @@ impl Engine {
         if step.to > step.from {
             exit.message = None;
             self.graph.lead(node, step, &mut exit);
+        }
+    }
+
+    /// Has every source with keys of their own wait for a new one.
+    #[cold]
+    fn expect_line(&mut self, line: Timeline, clock: Clock) {
+        for keys in self.sources.iter_mut().filter_map(|s| s.keys.as_mut()) {
+            keys.expect_line(line, clock.steady_micros);
         }
     }
 
