@@ -65,7 +65,7 @@ impl<'a> Decoder<'a> {
 
     /// One byte.
     pub fn u8(&mut self) -> Result<u8, StateError> {
-        Ok(self.array::<1>("byte")?[0])
+        Ok(self.raw::<1>("byte")?[0])
     }
 
     /// A varint.
@@ -85,12 +85,12 @@ impl<'a> Decoder<'a> {
 
     /// 8 bytes.
     pub fn f64(&mut self) -> Result<f64, StateError> {
-        self.array("double").map(f64::from_le_bytes)
+        self.raw("double").map(f64::from_le_bytes)
     }
 
     /// 4 bytes.
     pub fn f32(&mut self) -> Result<f32, StateError> {
-        self.array("float").map(f32::from_le_bytes)
+        self.raw("float").map(f32::from_le_bytes)
     }
 
     /// One byte, 0 or 1.
@@ -141,14 +141,13 @@ impl<'a> Decoder<'a> {
 
     /// 8 bytes.
     pub fn fingerprint(&mut self) -> Result<Fingerprint, StateError> {
-        self.array("fingerprint")
+        self.raw("fingerprint")
             .map(|b| Fingerprint(u64::from_le_bytes(b)))
     }
 
     /// 16 bytes.
     pub fn lineage(&mut self) -> Result<Lineage, StateError> {
-        self.array("lineage")
-            .map(|b| Lineage(u128::from_le_bytes(b)))
+        self.raw("lineage").map(|b| Lineage(u128::from_le_bytes(b)))
     }
 
     /// A count of things that have at least one byte each: never more than the bytes that are left.
@@ -227,7 +226,8 @@ impl<'a> Decoder<'a> {
             .map_err(|_| StateError::Invalid { what: "decimal" })
     }
 
-    fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], StateError> {
+    /// What [`Encoder::raw`](super::Encoder::raw) wrote.
+    pub fn raw<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], StateError> {
         let (taken, rest) = self
             .rest
             .split_first_chunk::<N>()
