@@ -178,13 +178,14 @@ impl<S: KeyState> Keyed<S> {
         if self.dirty.is_empty() {
             return false;
         }
+        let mut before = None;
         for slot in self.dirty.drain(..) {
             self.keys.set(slot, Mark::Dirty, false);
             let state = self.states.get_mut(slot);
             let written = self.keys.has(slot, Mark::Written);
             if state.is_empty() {
                 if written {
-                    write_key(self.keys.get(slot), false, out);
+                    write_key(&self.keys, &mut before, slot, false, out);
                     self.keys.set(slot, Mark::Written, false);
                 }
                 state.renew();
@@ -192,7 +193,7 @@ impl<S: KeyState> Keyed<S> {
             } else {
                 let stored = state.is_stored();
                 if stored || written {
-                    write_key(self.keys.get(slot), true, out);
+                    write_key(&self.keys, &mut before, slot, true, out);
                     encode(slot, state, out);
                 }
                 if stored != written {
@@ -203,7 +204,7 @@ impl<S: KeyState> Keyed<S> {
         // One epoch with many keys must not cost its memory for ever.
         self.dirty.shrink_to(KEPT_SLOTS);
         self.resting.shrink_to(KEPT_SLOTS);
-        out.bool(false);
+        out.u64(NO_MORE);
         true
     }
 
@@ -227,18 +228,20 @@ impl<S: KeyState> Keyed<S> {
         mut encode: impl FnMut(u32, &S, bool, &mut Encoder),
     ) {
         let mut piece = Encoder::new();
+        let mut before = None;
         for slot in self.live().filter(|slot| self.get(*slot).is_stored()) {
             let first = piece.is_empty();
-            write_key(self.keys.get(slot), true, &mut piece);
+            write_key(&self.keys, &mut before, slot, true, &mut piece);
             encode(slot, self.get(slot), first, &mut piece);
             if piece.len() >= piece_bytes {
-                piece.bool(false);
+                piece.u64(NO_MORE);
                 out(piece.as_slice());
                 piece.clear();
+                before = None;
             }
         }
         if !piece.is_empty() {
-            piece.bool(false);
+            piece.u64(NO_MORE);
             out(piece.as_slice());
         }
     }
@@ -299,10 +302,9 @@ impl<S: KeyState> Keyed<S> {
         from: &mut Decoder<'_>,
         decode: &mut Decode<'_, S>,
     ) -> Result<(), StateError> {
-        while from.bool()? {
-            let key = from.bytes()?;
-            let present = from.bool()?;
-            let slot = self.slot(key).ok_or(TOO_MANY)?;
+        let mut key = Vec::new();
+        while let Some(present) = read_written_key(&mut key, from)? {
+            let slot = self.slot(&key).ok_or(TOO_MANY)?;
             let state = self.states.get_mut(slot);
             if present {
                 decode(slot, state, Some(from))?;
@@ -366,12 +368,61 @@ pub(super) fn read_key(
     Ok(complete)
 }
 
-/// Writes a key, and whether it has state.
+/// Stands where another key might.
+const NO_MORE: u64 = 0;
+const ANOTHER: u64 = 0b01;
+const PRESENT: u64 = 0b10;
+/// Behind the two bits: how many bytes a key shares with the one before it.
+const SHARED_SHIFT: u32 = 2;
+
+/// Writes the key of a slot, and whether it has state. Names of devices begin alike: what a key shares with the one that
+/// was written before it is not written again.
 #[inline]
-fn write_key(key: &[u8], present: bool, out: &mut Encoder) {
-    out.bool(true);
-    out.bytes(key);
-    out.bool(present);
+fn write_key(keys: &Keys, before: &mut Option<u32>, slot: u32, present: bool, out: &mut Encoder) {
+    let key = keys.get(slot);
+    let shared = before.map_or(0, |before| shared_bytes(keys.get(before), key));
+    *before = Some(slot);
+    let present = if present { PRESENT } else { 0 };
+    out.u64((shared as u64) << SHARED_SHIFT | present | ANOTHER);
+    out.bytes(&key[shared..]);
+}
+
+/// Reads what [`write_key`] wrote into `key`, which holds the key before it: whether it has state; `None` if no other follows.
+fn read_written_key(key: &mut Vec<u8>, from: &mut Decoder<'_>) -> Result<Option<bool>, StateError> {
+    const INVALID: StateError = StateError::Invalid { what: "key" };
+    let how = from.u64()?;
+    if how == NO_MORE {
+        return Ok(None);
+    }
+    let shared = usize::try_from(how >> SHARED_SHIFT).map_err(|_| INVALID)?;
+    if how & ANOTHER == 0 || shared > key.len() {
+        return Err(INVALID);
+    }
+    key.truncate(shared);
+    key.extend_from_slice(from.bytes()?);
+    Ok(Some(how & PRESENT != 0))
+}
+
+/// How many bytes two keys have in common at their start.
+#[inline]
+fn shared_bytes(a: &[u8], b: &[u8]) -> usize {
+    const WORD: usize = size_of::<u64>();
+    let least = a.len().min(b.len());
+    let (a, b) = (&a[..least], &b[..least]);
+    let mut at = 0;
+    while at < least {
+        // The last word overlaps the one before it.
+        let from = at.min(least.saturating_sub(WORD));
+        let (Some(a), Some(b)) = (a[from..].first_chunk(), b[from..].first_chunk()) else {
+            return a.iter().zip(b).take_while(|(a, b)| a == b).count();
+        };
+        let differing = u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b);
+        if differing != 0 {
+            return from + differing.trailing_zeros() as usize / 8;
+        }
+        at = from + WORD;
+    }
+    least
 }
 
 /// A key for people, from its bytes.
@@ -462,11 +513,93 @@ mod tests {
     }
 
     #[test]
+    fn keys_share_what_they_begin_with() {
+        let random = |rng: &mut fastrand::Rng| -> Vec<u8> {
+            let len = rng.usize(..30);
+            std::iter::repeat_with(|| rng.u8(..2)).take(len).collect()
+        };
+        let mut rng = fastrand::Rng::with_seed(7);
+        for _ in 0..20_000 {
+            let a = random(&mut rng);
+            let mut b = a.clone();
+            b.truncate(rng.usize(..=a.len()));
+            b.extend(random(&mut rng));
+            let naive = a.iter().zip(&b).take_while(|(a, b)| a == b).count();
+            assert_eq!(shared_bytes(&a, &b), naive, "{a:?} {b:?}");
+        }
+    }
+
+    #[test]
+    fn keys_come_back_in_whatever_order_they_were_written() {
+        let mut rng = fastrand::Rng::with_seed(8);
+        let mut state = Keyed::<Count>::new(1_000);
+        let mut copies = [Keyed::<Count>::new(1_000), Keyed::new(1_000)];
+        let mut expected = std::collections::BTreeMap::new();
+        for _ in 0..200 {
+            for _ in 0..rng.usize(1..20) {
+                let key = format!("plant-{}/{}", rng.u8(..3), "pump-".repeat(rng.usize(..4)));
+                let count = rng.u64(..3);
+                let known = state.find(key.as_bytes()).is_some();
+                if count == 0 && !known {
+                    continue;
+                }
+                let slot = state.slot(key.as_bytes()).expect("there is room");
+                state.change(slot).0 = count;
+                if count == 0 {
+                    state.emptied();
+                    expected.remove(&key);
+                } else {
+                    expected.insert(key, count);
+                }
+            }
+            let mut pieces = Vec::new();
+            let changes = sealed(&mut state);
+            state.snapshot(50, &mut |piece| pieces.push(piece.to_vec()));
+            copies[1] = Keyed::new(1_000);
+            let read = |copy: &mut Keyed<Count>, bytes: &[u8]| {
+                let mut from = Decoder::new(bytes);
+                copy.restore(&mut from, |from| Ok(Count(from.u64()?)))
+                    .expect("what was written can be read");
+                assert!(from.is_empty());
+            };
+            if !changes.is_empty() {
+                read(&mut copies[0], &changes);
+            }
+            for piece in &pieces {
+                read(&mut copies[1], piece);
+            }
+            for copy in &copies {
+                let found = copy.live().map(|slot| {
+                    let key = String::from_utf8(copy.key(slot).to_vec());
+                    (key.expect("text"), copy.get(slot).0)
+                });
+                assert_eq!(
+                    found.collect::<std::collections::BTreeMap<_, _>>(),
+                    expected
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_that_shares_more_than_there_was_is_an_error() {
+        let mut out = Encoder::new();
+        out.u64(5 << SHARED_SHIFT | PRESENT | ANOTHER);
+        out.bytes(b"a");
+        let mut state = Keyed::<Count>::new(9);
+        let read = state.restore(&mut Decoder::new(out.as_slice()), |from| {
+            Ok(Count(from.u64()?))
+        });
+        assert_eq!(read, Err(StateError::Invalid { what: "key" }));
+    }
+
+    #[test]
     fn stored_state_that_is_empty_does_not_count() {
         let mut out = Encoder::new();
-        write_key(b"a", true, &mut out);
+        out.u64(ANOTHER | PRESENT);
+        out.bytes(b"a");
         out.u64(0);
-        out.bool(false);
+        out.u64(NO_MORE);
         let mut state = Keyed::<Count>::new(9);
         let read = state.restore(&mut Decoder::new(out.as_slice()), |from| {
             Ok(Count(from.u64()?))
