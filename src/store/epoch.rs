@@ -3,10 +3,10 @@
 //! Invariant: the head's counts and sizes are those of the tables and of what is in its page, after every epoch; opening
 //! checks it.
 
-use redb::{ReadableTable, WriteTransaction};
+use redb::{ReadableTable, Table, WriteTransaction};
 
 use super::error::Fault;
-use super::head::{HeadPage, HeldChunk, Overflow, PAGE_BYTES};
+use super::head::{HeadPage, HeldChunk, Overflow, filling};
 use super::ledger::{BASE, DEAD, DELTAS, HEAD, HEAD_KEY, OUTBOX, put, put_pieces};
 use super::packing::pack;
 use super::record::{FRAME_BYTES, Kind, encode_dead, encode_outbox};
@@ -173,22 +173,34 @@ impl<'t> EpochWriter<'t> {
     }
 }
 
-/// Moves what fills pieces from the end of the log to its table.
+/// Moves what fills pages from the end of the log to its table.
 pub(super) fn put_log(tx: &WriteTransaction, page: &mut HeadPage) -> Result<(), Fault> {
-    let whole = page.log_tail.len() / PAGE_BYTES * PAGE_BYTES;
-    put_log_bytes(tx, page, whole)
+    let mut log = None;
+    while let Some(len) = full_piece(page.log_tail.len()) {
+        let log = match &mut log {
+            Some(log) => log,
+            none => none.insert(tx.open_table(DELTAS)?),
+        };
+        put_log_piece(log, page, len)?;
+    }
+    Ok(())
 }
 
-fn put_log_bytes(tx: &WriteTransaction, page: &mut HeadPage, len: usize) -> Result<(), Fault> {
-    if len == 0 {
-        return Ok(());
-    }
-    let mut log = tx.open_table(DELTAS)?;
-    for piece in page.log_tail[..len].chunks(PAGE_BYTES) {
-        let number = page.log_pieces;
-        put(&mut log, number, Kind::Delta, number, piece)?;
-        page.log_pieces += 1;
-    }
+/// The longest piece, of those that fill pages, that is in so many bytes. Long ones make for a shallow tree: each commit writes
+/// all levels of it.
+fn full_piece(bytes: usize) -> Option<usize> {
+    let pages = [8, 4, 2, 1].into_iter();
+    pages.map(filling).find(|len| *len <= bytes)
+}
+
+fn put_log_piece(
+    log: &mut Table<'_, u64, &'static [u8]>,
+    page: &mut HeadPage,
+    len: usize,
+) -> Result<(), Fault> {
+    let number = page.log_pieces;
+    put(log, number, Kind::Delta, number, &page.log_tail[..len])?;
+    page.log_pieces += 1;
     page.log_tail.drain(..len);
     Ok(())
 }
@@ -197,7 +209,10 @@ fn put_log_bytes(tx: &WriteTransaction, page: &mut HeadPage, len: usize) -> Resu
 pub(super) fn put_head(tx: &WriteTransaction, page: &mut HeadPage) -> Result<(), Fault> {
     while let Some(overflow) = page.overflow() {
         match overflow {
-            Overflow::LogTail => put_log_bytes(tx, page, page.log_tail.len())?,
+            Overflow::LogTail => {
+                let len = page.log_tail.len();
+                put_log_piece(&mut tx.open_table(DELTAS)?, page, len)?;
+            }
             Overflow::Outbox => {
                 let mut outbox = tx.open_table(OUTBOX)?;
                 for held in page.outbox.drain(..) {

@@ -26,8 +26,13 @@ use crate::state::{Decoder, Encoder};
 const REDB_PAGE_BYTES: usize = 4_096;
 /// What a page has beside a value: its own header, the end of the value, a key of at most 12 bytes, and a frame.
 const BESIDE_BYTES: usize = 20 + FRAME_BYTES;
-/// The longest value that is alone in a page. A longer one takes up to twice its length.
-pub(super) const PAGE_BYTES: usize = REDB_PAGE_BYTES - BESIDE_BYTES;
+/// The longest value that is alone in a page.
+pub(super) const PAGE_BYTES: usize = filling(1);
+
+/// The longest value that is alone in so many pages, which are a power of two: there are no others.
+pub(super) const fn filling(pages: usize) -> usize {
+    pages * REDB_PAGE_BYTES - BESIDE_BYTES
+}
 
 /// What the file says about itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
