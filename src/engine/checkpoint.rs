@@ -17,8 +17,9 @@ use crate::state::{Decoder, Encoder, StateError};
 use crate::types::{EventTime, Fingerprint, Timeline};
 
 /// Version 2 tells where a pane of a window lies from the pane written before it, version 3 the id of a publish from the
-/// one before it, and keeps the rows of patterns that wait apart from their keys.
-const STATE_VERSION: u8 = 3;
+/// one before it, and keeps the rows of patterns that wait apart from their keys, version 4 has 40 bits of its hash, and
+/// keys without what they share with the one before.
+const STATE_VERSION: u8 = 4;
 const META_VERSION: u8 = 1;
 /// Pieces of a snapshot, with what the last key adds. Each is packed by itself: LZ4 looks back 64 KiB.
 const PIECE_BYTES: usize = 60 * 1024;
@@ -87,7 +88,7 @@ pub enum RestoreError {
 }
 
 /// When to fold the deltas into a new snapshot: when they have grown to several times the snapshot. So of all
-/// bytes written for state at most a fifth is written again.
+/// bytes written for state at most a fifth is written again. What counts is what they take in the store, if it says so.
 #[derive(Debug, Default)]
 pub(super) struct SnapshotPolicy {
     base_bytes: u64,
@@ -161,6 +162,13 @@ impl Engine {
             .outboxes
             .iter_mut()
             .for_each(super::Outbox::committed);
+    }
+
+    /// What the snapshot and the deltas since take in the store, which packs them: the snapshot may shrink to a tenth, and
+    /// deltas, which hold more of what is random, to a half. To be told after each commit; without it lengths count.
+    pub const fn stored(&mut self, base_bytes: u64, delta_bytes: u64) {
+        self.snapshot.base_bytes = base_bytes;
+        self.snapshot.delta_bytes = delta_bytes;
     }
 
     fn seal_delta(&mut self) -> StateChange {

@@ -85,7 +85,7 @@ pub struct EngineOptions {
     /// Messages with a larger payload are dead letters.
     pub max_payload_bytes: usize,
     /// The log of state changes is folded into a snapshot when it has grown to four times the last one, and to this
-    /// many bytes at least.
+    /// many bytes at least, as stored.
     pub least_fold_bytes: u64,
     /// The connections that the plan names.
     pub connections: Vec<ConnectionOptions>,

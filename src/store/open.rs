@@ -245,18 +245,20 @@ impl Store {
 
     /// Whether enough was committed since the last fallback that a new one is worth its flash. Ask after a commit.
     pub fn fallback_is_due(&self) -> bool {
-        let since = self
-            .head
-            .totals
+        let totals = &self.head.totals;
+        let since = totals
             .committed_bytes
             .saturating_sub(self.fallback_at_bytes);
+        let enough = self
+            .options
+            .fallback_every_bytes
+            .max(self.fallback_len_bytes.saturating_mul(4));
+        // It is shortest where the deltas have just been folded, which is worth some waiting.
+        let folded = totals.deltas == 0;
         matches!(self.place, Place::Directory { .. })
             && self.options.fallback_limit_bytes > 0
-            && since
-                >= self
-                    .options
-                    .fallback_every_bytes
-                    .max(self.fallback_len_bytes.saturating_mul(4))
+            && since >= enough
+            && (folded || since >= enough.saturating_mul(2))
     }
 
     /// Writes the fallback now: when it is due, and at a clean shutdown. `None` if there is none to be, or the state

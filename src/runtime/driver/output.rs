@@ -19,6 +19,8 @@ impl Driver {
                     return Ok(());
                 };
                 self.engine.committed();
+                self.engine
+                    .stored(stats.totals.base_bytes, stats.totals.delta_bytes);
                 self.subscribe_new_sessions();
                 for (connection, first_number, bytes) in done.chunks {
                     if let Some(forwarding) = &mut self.forwards[connection] {
