@@ -10,10 +10,12 @@
 //! | `check NAME` | nothing, but fail where rows are not what they should be |
 //! | `time NAME` | CPU nanoseconds per event, of the engine and of the floor |
 //! | `once NAME WARM EVENTS [DEVICES]` | what `EVENTS` messages gave after `WARM` others, for tools that count: what counts is within `measured` |
+//! | `day NAME` | bytes changed and written in the mean minute of a day of 1,000 devices |
 //! | `generate NAME EVENTS [DEVICES]` | nothing: what a run takes besides |
 #![allow(clippy::print_stdout)]
 
 mod check;
+mod day;
 mod floor;
 mod input;
 mod nexmark;
@@ -54,6 +56,11 @@ fn main() {
         ["once", name, warm, events, devices] => {
             once(name, number(warm), number(events), Some(number(devices)));
         }
+        ["day", name] => {
+            let day::Written { changed, written } = day::day(name);
+            let found = serde_json::json!({"changed_bytes": changed, "written_bytes": written});
+            println!("{found}");
+        }
         ["generate", name, events] => generate(name, number(events), None),
         ["generate", name, events, devices] => {
             generate(name, number(events), Some(number(devices)));
@@ -61,7 +68,7 @@ fn main() {
         [name] => table(&mut std::iter::once(workload(name))),
         _ => panic!(
             "arguments: [NAME] | list | check NAME | time NAME | once NAME WARM EVENTS [DEVICES] \
-             | generate NAME EVENTS [DEVICES]"
+             | day NAME | generate NAME EVENTS [DEVICES]"
         ),
     }
 }
@@ -108,6 +115,9 @@ fn list() {
                 "memory_events": input.with_devices(workload.memory_devices).events(workload.warm_seconds),
             })
         );
+    }
+    for name in day::names() {
+        println!("{}", serde_json::json!({"name": name, "day": true}));
     }
     for (name, _) in FLOORS {
         let (warm, events) = (FLOOR_INPUT.events(60), FLOOR_INPUT.events(120));
