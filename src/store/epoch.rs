@@ -6,7 +6,7 @@
 use redb::{ReadableTable, Table, WriteTransaction};
 
 use super::error::Fault;
-use super::head::{HeadPage, HeldChunk, Overflow, filling};
+use super::head::{HeadPage, Overflow, filling};
 use super::ledger::{BASE, DEAD, DELTAS, HEAD, HEAD_KEY, OUTBOX, put, put_pieces};
 use super::packing::pack;
 use super::record::{FRAME_BYTES, Kind, encode_dead, encode_outbox};
@@ -90,8 +90,9 @@ impl<'t> EpochWriter<'t> {
         // A table that is only opened is not written.
         let mut outbox = self.tx.open_table(OUTBOX)?;
         for (connection, first_number) in &commit.outbox_remove {
-            let len = match self.page.held(connection, *first_number) {
-                Some(at) => self.page.outbox.remove(at).payload.len() as u64,
+            let key = (connection.clone(), *first_number);
+            let len = match self.page.outbox.remove(&key) {
+                Some(payload) => payload.len() as u64,
                 None => match outbox.remove((connection.as_str(), *first_number))? {
                     Some(frame) => payload_len(frame.value()),
                     None => continue,
@@ -102,23 +103,19 @@ impl<'t> EpochWriter<'t> {
             totals.outbox_bytes = totals.outbox_bytes.saturating_sub(len);
         }
         for chunk in &commit.outbox_append {
-            let (connection, first_number) = (&chunk.connection, chunk.first_number);
-            if self.page.held(connection, first_number).is_some()
-                || outbox.get((connection.as_str(), first_number))?.is_some()
+            let key = (chunk.connection.clone(), chunk.first_number);
+            if self.page.outbox.contains_key(&key) || outbox.get((key.0.as_str(), key.1))?.is_some()
             {
                 return Err(Fault::Misuse(format!(
-                    "the outbox of {connection} already has a chunk that starts at row {first_number}"
+                    "the outbox of {} already has a chunk that starts at row {}",
+                    key.0, key.1
                 )));
             }
             let payload = encode_outbox(chunk.rows, chunk.appended_at_micros, &chunk.bytes);
             self.page.head.totals.outbox_chunks += 1;
             self.page.head.totals.outbox_bytes += payload.len() as u64;
             self.carry(chunk.bytes.len(), payload.len());
-            self.page.outbox.push(HeldChunk {
-                connection: connection.clone(),
-                first_number,
-                payload,
-            });
+            self.page.outbox.insert(key, payload);
         }
         Ok(())
     }
@@ -215,15 +212,9 @@ pub(super) fn put_head(tx: &WriteTransaction, page: &mut HeadPage) -> Result<(),
             }
             Overflow::Outbox => {
                 let mut outbox = tx.open_table(OUTBOX)?;
-                for held in page.outbox.drain(..) {
-                    let key = (held.connection.as_str(), held.first_number);
-                    put(
-                        &mut outbox,
-                        key,
-                        Kind::Outbox,
-                        held.first_number,
-                        &held.payload,
-                    )?;
+                for ((connection, number), payload) in std::mem::take(&mut page.outbox) {
+                    let key = (connection.as_str(), number);
+                    put(&mut outbox, key, Kind::Outbox, number, &payload)?;
                 }
             }
         }

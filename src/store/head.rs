@@ -10,10 +10,12 @@
 //!   · chunks (count, and each: connection, first number, payload)
 //! delta in the log  epoch · bytes, packed
 //! ```
-//! The log is cut into pieces that fill a page of their table; what is not yet a piece is the tail.
+//! The log is cut into pieces that fill pages of their table; what is not yet a piece is the tail.
 //!
 //! Invariant: what is in the head is in no table, and what it holds beside counts and meta fits in the pages that those
 //! take.
+
+use std::collections::BTreeMap;
 
 use compact_str::CompactString;
 
@@ -52,17 +54,12 @@ pub(super) struct HeadPage {
     pub(super) log_pieces: u64,
     /// What follows on them.
     pub(super) log_tail: Vec<u8>,
-    /// Chunks that are not in the table of the outbox, in the order in which they came.
-    pub(super) outbox: Vec<HeldChunk>,
+    /// The payloads of chunks that are not in the table of the outbox.
+    pub(super) outbox: BTreeMap<ChunkKey, Vec<u8>>,
 }
 
-/// A chunk of the outbox in the head.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct HeldChunk {
-    pub(super) connection: CompactString,
-    pub(super) first_number: u64,
-    pub(super) payload: Vec<u8>,
-}
+/// The connection of a chunk of the outbox, and the number of its first row.
+pub(super) type ChunkKey = (CompactString, u64);
 
 /// What has to go to its table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,24 +82,26 @@ impl HeadPage {
     /// What is to be taken out of the page next; `None` if the rest fits. Whichever takes more room goes, so that it is
     /// long until the next has to.
     pub(super) fn overflow(&self) -> Option<Overflow> {
-        let whole = self.encode().len();
         let tail = self.log_tail.len();
-        let outbox = self.outbox.iter().map(HeldChunk::len).sum::<usize>();
-        // With much meta, what room there is in the pages that it takes.
-        let pages = (whole - tail - outbox + BESIDE_BYTES).next_power_of_two();
-        let room = pages.max(REDB_PAGE_BYTES) - BESIDE_BYTES;
-        match whole {
-            _ if whole <= room || tail + outbox == 0 => None,
+        let outbox = self.outbox.iter();
+        let outbox = outbox
+            .map(|((connection, _), payload)| connection.len() + payload.len())
+            .sum::<usize>();
+        let fits = || {
+            let whole = self.encode().len();
+            // With much meta, what room there is in the pages that it takes.
+            let pages = (whole - tail - outbox + BESIDE_BYTES).next_power_of_two();
+            whole <= pages.max(REDB_PAGE_BYTES) - BESIDE_BYTES
+        };
+        // A flood of rows is not to be encoded only to learn that it is one.
+        let meta = self.meta.as_ref().map_or(0, Vec::len);
+        let may_fit = tail + outbox <= 2 * (REDB_PAGE_BYTES + meta);
+        match tail + outbox {
+            0 => None,
+            _ if may_fit && fits() => None,
             _ if tail >= outbox => Some(Overflow::LogTail),
             _ => Some(Overflow::Outbox),
         }
-    }
-
-    /// A chunk that is here and not in its table.
-    pub(super) fn held(&self, connection: &str, first_number: u64) -> Option<usize> {
-        self.outbox
-            .iter()
-            .position(|held| held.connection == connection && held.first_number == first_number)
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
@@ -140,10 +139,10 @@ impl HeadPage {
         }
         encoder.bytes(&self.log_tail);
         encoder.u64(self.outbox.len() as u64);
-        for held in &self.outbox {
-            encoder.str(&held.connection);
-            encoder.u64(held.first_number);
-            encoder.bytes(&held.payload);
+        for ((connection, first_number), payload) in &self.outbox {
+            encoder.str(connection);
+            encoder.u64(*first_number);
+            encoder.bytes(payload);
         }
         encoder.into_bytes()
     }
@@ -173,13 +172,10 @@ impl HeadPage {
             None
         };
         let log_tail = decoder.bytes()?.to_vec();
-        let mut outbox = Vec::new();
+        let mut outbox = BTreeMap::new();
         for _ in 0..decoder.count("outbox chunks")? {
-            outbox.push(HeldChunk {
-                connection: decoder.str()?.into(),
-                first_number: decoder.u64()?,
-                payload: decoder.bytes()?.to_vec(),
-            });
+            let key = (decoder.str()?.into(), decoder.u64()?);
+            outbox.insert(key, decoder.bytes()?.to_vec());
         }
         decoder.finish()?;
         Ok(Self {
@@ -189,12 +185,6 @@ impl HeadPage {
             log_tail,
             outbox,
         })
-    }
-}
-
-impl HeldChunk {
-    fn len(&self) -> usize {
-        self.connection.len() + self.payload.len()
     }
 }
 
@@ -240,12 +230,9 @@ mod tests {
 
     use super::*;
 
-    fn chunk(len: usize) -> HeldChunk {
-        HeldChunk {
-            connection: "up".into(),
-            first_number: 3,
-            payload: vec![b'x'; len],
-        }
+    fn chunks<const N: usize>(lens: [usize; N]) -> BTreeMap<ChunkKey, Vec<u8>> {
+        let keys = (3..).map(|first_number| ("up".into(), first_number));
+        keys.zip(lens.map(|len| vec![b'x'; len])).collect()
     }
 
     #[test]
@@ -261,7 +248,7 @@ mod tests {
             },
             meta: Some(b"m".to_vec()),
             log_pieces: 4,
-            outbox: vec![chunk(1)],
+            outbox: chunks([1]),
             ..HeadPage::default()
         };
         page.append_delta(299, b"d");
@@ -280,19 +267,19 @@ mod tests {
     fn what_makes_most_room_goes_first() {
         let mut page = HeadPage {
             log_tail: vec![0; 1_500],
-            outbox: vec![chunk(500), chunk(500)],
+            outbox: chunks([500, 500]),
             ..HeadPage::default()
         };
         assert_eq!(page.overflow(), None);
         page.meta = Some(vec![0; 2_000]);
         assert_eq!(page.overflow(), Some(Overflow::LogTail));
-        page.outbox.push(chunk(600));
+        page.outbox = chunks([500, 500, 600]);
         assert_eq!(page.overflow(), Some(Overflow::Outbox));
         // In two pages there is room for all of it.
         page.meta = Some(vec![0; 4_100]);
         assert_eq!(page.overflow(), None);
         page.meta = Some(vec![0; 100_000]);
-        (page.log_tail, page.outbox) = (Vec::new(), Vec::new());
+        (page.log_tail, page.outbox) = (Vec::new(), BTreeMap::new());
         assert_eq!(page.overflow(), None);
     }
 

@@ -179,8 +179,8 @@ impl Ledger {
         connection: &str,
         first_number: u64,
     ) -> Result<Vec<u8>, Fault> {
-        if let Some(at) = self.page.held(connection, first_number) {
-            return rows_of(&self.page.outbox[at].payload);
+        if let Some(payload) = self.page.outbox.get(&(connection.into(), first_number)) {
+            return rows_of(payload);
         }
         self.guard(|| {
             let table = self.db.begin_read()?.open_table(OUTBOX)?;
@@ -438,9 +438,8 @@ fn visit(tx: &ReadTransaction, page: &HeadPage, visitor: &mut Visitor<'_>) -> Re
         )?;
     }
     // Those came after the ones in the table.
-    for held in &page.outbox {
-        let slot = Slot::Outbox(&held.connection, held.first_number);
-        visitor(slot, Ok(&held.payload))?;
+    for ((connection, first_number), payload) in &page.outbox {
+        visitor(Slot::Outbox(connection, *first_number), Ok(payload))?;
     }
     for entry in tx.open_table(DEAD)?.iter()? {
         let (key, frame) = entry?;

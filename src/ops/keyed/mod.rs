@@ -204,7 +204,7 @@ impl<S: KeyState> Keyed<S> {
         // One epoch with many keys must not cost its memory for ever.
         self.dirty.shrink_to(KEPT_SLOTS);
         self.resting.shrink_to(KEPT_SLOTS);
-        out.u64(NO_MORE);
+        out.u64(NO_MORE_KEYS);
         true
     }
 
@@ -234,24 +234,22 @@ impl<S: KeyState> Keyed<S> {
             write_key(&self.keys, &mut before, slot, true, &mut piece);
             encode(slot, self.get(slot), first, &mut piece);
             if piece.len() >= piece_bytes {
-                piece.u64(NO_MORE);
+                piece.u64(NO_MORE_KEYS);
                 out(piece.as_slice());
                 piece.clear();
                 before = None;
             }
         }
         if !piece.is_empty() {
-            piece.u64(NO_MORE);
+            piece.u64(NO_MORE_KEYS);
             out(piece.as_slice());
         }
     }
 
     /// The slot of a key of which something is read that is not written with it; whoever asks changes its state at once.
     pub(super) fn restored_slot(&mut self, key: &[u8]) -> Result<u32, StateError> {
-        let max_keys = std::mem::replace(&mut self.max_keys, usize::MAX);
-        let slot = self.slot(key);
-        self.max_keys = max_keys;
-        slot.ok_or(TOO_MANY)
+        self.beyond_max_keys(|state| state.slot(key))
+            .ok_or(TOO_MANY)
     }
 
     /// Forgets a key whose state has become empty by what was read, and of which nothing was written with it.
@@ -291,10 +289,15 @@ impl<S: KeyState> Keyed<S> {
         from: &mut Decoder<'_>,
         mut decode: impl FnMut(u32, &mut S, Option<&mut Decoder<'_>>) -> Result<(), StateError>,
     ) -> Result<(), StateError> {
+        self.beyond_max_keys(|state| state.restore_entries(from, &mut decode))
+    }
+
+    /// Does something for which `max_keys` does not count.
+    fn beyond_max_keys<T>(&mut self, act: impl FnOnce(&mut Self) -> T) -> T {
         let max_keys = std::mem::replace(&mut self.max_keys, usize::MAX);
-        let restored = self.restore_entries(from, &mut decode);
+        let done = act(self);
         self.max_keys = max_keys;
-        restored
+        done
     }
 
     fn restore_entries(
@@ -369,7 +372,7 @@ pub(super) fn read_key(
 }
 
 /// Stands where another key might.
-const NO_MORE: u64 = 0;
+pub(super) const NO_MORE_KEYS: u64 = 0;
 const ANOTHER: u64 = 0b01;
 const PRESENT: u64 = 0b10;
 /// Behind the two bits: how many bytes a key shares with the one before it.
@@ -391,7 +394,7 @@ fn write_key(keys: &Keys, before: &mut Option<u32>, slot: u32, present: bool, ou
 fn read_written_key(key: &mut Vec<u8>, from: &mut Decoder<'_>) -> Result<Option<bool>, StateError> {
     const INVALID: StateError = StateError::Invalid { what: "key" };
     let how = from.u64()?;
-    if how == NO_MORE {
+    if how == NO_MORE_KEYS {
         return Ok(None);
     }
     let shared = usize::try_from(how >> SHARED_SHIFT).map_err(|_| INVALID)?;
@@ -599,7 +602,7 @@ mod tests {
         out.u64(ANOTHER | PRESENT);
         out.bytes(b"a");
         out.u64(0);
-        out.u64(NO_MORE);
+        out.u64(NO_MORE_KEYS);
         let mut state = Keyed::<Count>::new(9);
         let read = state.restore(&mut Decoder::new(out.as_slice()), |from| {
             Ok(Count(from.u64()?))

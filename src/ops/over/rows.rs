@@ -11,7 +11,7 @@
 //! must not change a late row's values: so the time of the latest row that was forgotten is remembered, and a late row
 //! of an unknown key that might look back so far is refused.
 
-use super::super::keyed::{Keyed, key_text, read_key};
+use super::super::keyed::{Keyed, NO_MORE_KEYS, key_text, read_key};
 use super::super::spare::{SpareQueues, SpareRows, heap_bytes};
 use super::super::timers::Timers;
 use super::super::{Discard, Emit, Operator};
@@ -290,7 +290,7 @@ impl Operator for Over {
         let mut piece = Encoder::new();
         piece.time(self.forgotten);
         let alone = piece.len();
-        piece.bool(false);
+        piece.u64(NO_MORE_KEYS);
         if self.forgotten > EventTime::MIN {
             out(piece.as_slice());
         }

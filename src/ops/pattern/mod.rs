@@ -25,7 +25,7 @@ mod waiting;
 
 use std::cmp::Ordering;
 
-use super::keyed::{KeyState, Keyed};
+use super::keyed::{KeyState, Keyed, NO_MORE_KEYS};
 use super::timers::{Deadlines, Slots};
 use super::{Discard, Emit, Operator};
 use crate::expr::Context;
@@ -293,7 +293,7 @@ impl Operator for Match {
             .encode_changes(|slot| self.state.key(slot), out);
         let state = self.state.seal(out);
         if !state {
-            out.bool(false);
+            out.u64(NO_MORE_KEYS);
         }
         waiting || state
     }
@@ -301,7 +301,7 @@ impl Operator for Match {
     fn snapshot(&self, piece_bytes: usize, out: &mut dyn FnMut(&[u8])) {
         let key = |slot| self.state.key(slot);
         self.waiting.encode(piece_bytes, key, |piece| {
-            piece.bool(false);
+            piece.u64(NO_MORE_KEYS);
             out(piece.as_slice());
         });
         let mut whole = Vec::new();
