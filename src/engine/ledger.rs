@@ -244,6 +244,7 @@ impl Ledger {
             out.u64(self.session);
             out.bool(self.session_changed);
             out.bool(self.reuses_ids);
+            out.u64(self.memory);
             self.write_since(self.unsealed, out);
         }
         self.session_changed = false;
@@ -256,6 +257,7 @@ impl Ledger {
         out.u64(self.session);
         out.bool(true);
         out.bool(self.reuses_ids);
+        out.u64(self.memory);
         self.write_since(self.oldest(), out);
     }
 
@@ -283,6 +285,7 @@ impl Ledger {
             self.clear();
         }
         self.reuses_ids = from.bool()?;
+        self.memory = from.u64()?.min(MEMORY);
         let mut ids = Vec::new();
         for _ in 0..from.count("publishes")? {
             let before: u16 = ids.last().copied().unwrap_or_default();
@@ -523,9 +526,7 @@ mod tests {
                 if rng.u16(..2_000) == 0 {
                     // What is read back is of an earlier connection, and so are both after the next.
                     let session_present = rng.u8(..10) > 0;
-                    if ledger.memory == MEMORY {
-                        ledger = reopened(&mut ledger, true);
-                    }
+                    ledger = reopened(&mut ledger, true);
                     ledger.connected(session_present);
                     naive.connected(session_present);
                 }
@@ -580,8 +581,12 @@ mod tests {
             }
         }
         assert!(!ledger.reuses_ids());
-        ledger.connected(true);
-        assert_eq!(ledger.judge(true, 400, 7), Verdict::New);
-        assert_eq!(ledger.judge(true, 900, 7), Verdict::Duplicate);
+        let snapshot = reopened(&mut ledger, true);
+        let delta = reopened(&mut ledger, false);
+        for mut ledger in [ledger, snapshot, delta] {
+            ledger.connected(true);
+            assert_eq!(ledger.judge(true, 400, 7), Verdict::New);
+            assert_eq!(ledger.judge(true, 900, 7), Verdict::Duplicate);
+        }
     }
 }
