@@ -375,8 +375,10 @@ pub(super) fn read_key(
 pub(super) const NO_MORE_KEYS: u64 = 0;
 const ANOTHER: u64 = 0b01;
 const PRESENT: u64 = 0b10;
-/// Behind the two bits: how many bytes a key shares with the one before it.
+/// Behind the two bits: how many bytes a key shares with the one before it,
 const SHARED_SHIFT: u32 = 2;
+/// which are at most so many: what is read takes no more memory than a multiple of what was written.
+const MOST_SHARED: usize = 255;
 
 /// Writes the key of a slot, and whether it has state. Names of devices begin alike: what a key shares with the one that
 /// was written before it is not written again.
@@ -384,6 +386,7 @@ const SHARED_SHIFT: u32 = 2;
 fn write_key(keys: &Keys, before: &mut Option<u32>, slot: u32, present: bool, out: &mut Encoder) {
     let key = keys.get(slot);
     let shared = before.map_or(0, |before| shared_bytes(keys.get(before), key));
+    let shared = shared.min(MOST_SHARED);
     *before = Some(slot);
     let present = if present { PRESENT } else { 0 };
     out.u64((shared as u64) << SHARED_SHIFT | present | ANOTHER);
@@ -398,7 +401,7 @@ fn read_written_key(key: &mut Vec<u8>, from: &mut Decoder<'_>) -> Result<Option<
         return Ok(None);
     }
     let shared = usize::try_from(how >> SHARED_SHIFT).map_err(|_| INVALID)?;
-    if how & ANOTHER == 0 || shared > key.len() {
+    if how & ANOTHER == 0 || shared > key.len().min(MOST_SHARED) {
         return Err(INVALID);
     }
     key.truncate(shared);
