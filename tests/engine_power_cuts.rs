@@ -217,6 +217,8 @@ impl Gateway {
     /// The epoch is durable: acknowledge, forward, take upstream's acknowledgements. Each may be lost on its way.
     fn committed(&mut self, world: &mut World, commit: &EpochCommit, random: &mut Random) {
         self.engine.committed();
+        let totals = *self.store.totals();
+        self.engine.stored(totals.base_bytes, totals.delta_bytes);
         world.epoch = commit.epoch;
         world.outbox = outbox_after(&world.outbox, commit);
         for packet_id in std::mem::take(&mut self.receipts) {
@@ -309,7 +311,7 @@ fn start_again(
     };
     // The world outside is the same for both epochs that the disk may hold.
     let mut world = before.clone();
-    let fold = [0, 1 << 20][random.below(2)];
+    let fold = [0, 300, 1_500, 1 << 20][random.below(4)];
     let mut gateway = Gateway::start(image, plan, fold, &mut world)?;
     let held = allowed
         .iter()

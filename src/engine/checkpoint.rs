@@ -87,17 +87,26 @@ pub enum RestoreError {
     State(#[from] StateError),
 }
 
-/// When to fold the deltas into a new snapshot: when they have grown to several times the snapshot. So of all
-/// bytes written for state at most a fifth is written again. What counts is what they take in the store, if it says so.
+/// When to fold the deltas into a new snapshot: when they have grown to four times the snapshot. So of all bytes written for
+/// state at most a fifth is written again. What counts is what both take in the store, if it says so; but a start has the
+/// deltas in memory as they are, so that their own length is bounded, too.
 #[derive(Debug, Default)]
 pub(super) struct SnapshotPolicy {
     base_bytes: u64,
     delta_bytes: u64,
+    /// The same as stored.
+    stored: Option<(u64, u64)>,
     least_bytes: u64,
     due: bool,
 }
 
 impl SnapshotPolicy {
+    /// So many times the snapshot deltas may be, as they are and as they are stored.
+    const TIMES: u64 = 4;
+    const TIMES_UNPACKED: u64 = 8;
+    /// And so many times the least length at which they are folded.
+    const TIMES_LEAST_UNPACKED: u64 = 16;
+
     pub(super) fn new(least_bytes: u64) -> Self {
         Self {
             least_bytes,
@@ -106,7 +115,22 @@ impl SnapshotPolicy {
     }
 
     fn is_due(&self) -> bool {
-        self.due || self.delta_bytes > self.base_bytes.saturating_mul(4).max(self.least_bytes)
+        let Self {
+            base_bytes,
+            delta_bytes,
+            least_bytes,
+            ..
+        } = *self;
+        let times = |bytes: u64, times| bytes.saturating_mul(times);
+        let grown = match self.stored {
+            None => delta_bytes > times(base_bytes, Self::TIMES).max(least_bytes),
+            Some((base, deltas)) => {
+                let least = times(least_bytes, Self::TIMES_LEAST_UNPACKED);
+                deltas > times(base, Self::TIMES).max(least_bytes)
+                    || delta_bytes > times(base_bytes, Self::TIMES_UNPACKED).max(least)
+            }
+        };
+        self.due || grown
     }
 }
 
@@ -164,11 +188,10 @@ impl Engine {
             .for_each(super::Outbox::committed);
     }
 
-    /// What the snapshot and the deltas since take in the store, which packs them: the snapshot may shrink to a tenth, and
-    /// deltas, which hold more of what is random, to a half. To be told after each commit; without it lengths count.
+    /// What the snapshot and the deltas since take in the store, which packs them, each as far as it can. To be told after a
+    /// start and after each commit; without it lengths count.
     pub const fn stored(&mut self, base_bytes: u64, delta_bytes: u64) {
-        self.snapshot.base_bytes = base_bytes;
-        self.snapshot.delta_bytes = delta_bytes;
+        self.snapshot.stored = Some((base_bytes, delta_bytes));
     }
 
     fn seal_delta(&mut self) -> StateChange {

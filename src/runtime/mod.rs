@@ -247,7 +247,9 @@ fn restore(
     let (store, recovered) = Store::open(&settings.state_dir, &settings.store)?;
     report(&recovered);
     let options = settings.engine_options();
-    let (engine, homeless) = commit::resume(plan, &options, recovered, reset)?;
+    let (mut engine, homeless) = commit::resume(plan, &options, recovered, reset)?;
+    let totals = store.totals();
+    engine.stored(totals.base_bytes, totals.delta_bytes);
     for chunk in homeless {
         warn!(
             connection = %chunk.connection,
