@@ -3,7 +3,7 @@
 //! Invariant: the head's counts and sizes are those of the tables and of what is in its page, after every epoch; opening
 //! checks it.
 
-use redb::{ReadableTable, Table, WriteTransaction};
+use redb::{ReadableTable, WriteTransaction};
 
 use super::error::Fault;
 use super::head::{HeadPage, Overflow, filling};
@@ -172,33 +172,41 @@ impl<'t> EpochWriter<'t> {
 
 /// Moves what fills pages from the end of the log to its table.
 pub(super) fn put_log(tx: &WriteTransaction, page: &mut HeadPage) -> Result<(), Fault> {
-    let mut log = None;
-    while let Some(len) = full_piece(page.log_tail.len()) {
-        let log = match &mut log {
-            Some(log) => log,
-            none => none.insert(tx.open_table(DELTAS)?),
-        };
-        put_log_piece(log, page, len)?;
+    let mut lens = Vec::new();
+    let mut left = page.log_tail.len();
+    while let Some(len) = full_piece(left) {
+        lens.push(len);
+        left -= len;
     }
-    Ok(())
+    put_pieces_of_log(tx, page, &lens)
 }
 
-/// The longest piece, of those that fill pages, that is in so many bytes. Long ones make for a shallow tree: each commit writes
-/// all levels of it.
+/// The longest piece, of those that fill pages, that is in so many bytes. Long ones make for a shallow tree, of which a commit
+/// that has a piece writes all levels.
 fn full_piece(bytes: usize) -> Option<usize> {
     let pages = [8, 4, 2, 1].into_iter();
     pages.map(filling).find(|len| *len <= bytes)
 }
 
-fn put_log_piece(
-    log: &mut Table<'_, u64, &'static [u8]>,
+/// Moves pieces of these lengths from the tail of the log, from its start on.
+fn put_pieces_of_log(
+    tx: &WriteTransaction,
     page: &mut HeadPage,
-    len: usize,
+    lens: &[usize],
 ) -> Result<(), Fault> {
-    let number = page.log_pieces;
-    put(log, number, Kind::Delta, number, &page.log_tail[..len])?;
-    page.log_pieces += 1;
-    page.log_tail.drain(..len);
+    // A table that is opened and not written costs nothing but time.
+    if lens.is_empty() {
+        return Ok(());
+    }
+    let mut log = tx.open_table(DELTAS)?;
+    let mut at = 0;
+    for len in lens {
+        let (number, piece) = (page.log_pieces, &page.log_tail[at..at + len]);
+        put(&mut log, number, Kind::Delta, number, piece)?;
+        page.log_pieces += 1;
+        at += len;
+    }
+    page.log_tail.drain(..at);
     Ok(())
 }
 
@@ -208,7 +216,7 @@ pub(super) fn put_head(tx: &WriteTransaction, page: &mut HeadPage) -> Result<(),
         match overflow {
             Overflow::LogTail => {
                 let len = page.log_tail.len();
-                put_log_piece(&mut tx.open_table(DELTAS)?, page, len)?;
+                put_pieces_of_log(tx, page, &[len])?;
             }
             Overflow::Outbox => {
                 let mut outbox = tx.open_table(OUTBOX)?;

@@ -101,7 +101,8 @@ pub struct StoreOptions {
     /// The size of the fallback file; 0 for none.
     pub fallback_limit_bytes: u64,
     /// A fallback is due after this many committed bytes, and after four times its own size: it adds at most a
-    /// quarter to what the flash has to bear. It waits as long again for a snapshot, after which it is shortest.
+    /// quarter to what the flash has to bear. It waits as long again for a snapshot, after which it is shortest, and longer
+    /// where it would have no room before.
     pub fallback_every_bytes: u64,
 }
 

@@ -253,12 +253,14 @@ impl Store {
             .options
             .fallback_every_bytes
             .max(self.fallback_len_bytes.saturating_mul(4));
-        // It is shortest where the deltas have just been folded, which is worth some waiting.
+        // It is shortest where the deltas have just been folded, which is worth some waiting; also where it would not have
+        // room before.
         let folded = totals.deltas == 0;
+        let has_room = totals.base_bytes + totals.delta_bytes < self.options.fallback_limit_bytes;
         matches!(self.place, Place::Directory { .. })
             && self.options.fallback_limit_bytes > 0
             && since >= enough
-            && (folded || since >= enough.saturating_mul(2))
+            && (folded || has_room && since >= enough.saturating_mul(2))
     }
 
     /// Writes the fallback now: when it is due, and at a clean shutdown. `None` if there is none to be, or the state

@@ -550,6 +550,41 @@ fn a_fallback_keeps_to_its_limit_and_says_what_was_left_out() {
 }
 
 #[test]
+fn a_fallback_waits_for_the_fold_after_which_it_is_short() {
+    let due = |limit_bytes, folds: &[u64]| {
+        let dir = tempfile::tempdir().unwrap();
+        let options = StoreOptions {
+            fallback_limit_bytes: limit_bytes,
+            fallback_every_bytes: 3_000,
+            ..options()
+        };
+        let (mut store, _) = Store::open(dir.path(), &options).unwrap();
+        let mut due = Vec::new();
+        for epoch in 1..=16 {
+            let state = if folds.contains(&epoch) {
+                StateWrite::Snapshot(vec![noise(500)])
+            } else {
+                StateWrite::Delta(noise(1_000))
+            };
+            let commit = EpochCommit {
+                state,
+                ..delta(epoch, b"")
+            };
+            store.commit(&commit).unwrap();
+            if store.fallback_is_due() {
+                store.export_fallback().unwrap();
+                due.push(epoch);
+            }
+        }
+        due
+    };
+    // At most twice as long, and then with all the deltas.
+    assert_eq!(due(1 << 20, &[1, 5, 9]), [5, 9, 15]);
+    // Not before there is room.
+    assert_eq!(due(2_000, &[1, 12]), [12]);
+}
+
+#[test]
 fn the_ballast_holds_real_space_and_comes_back() {
     use std::os::unix::fs::MetadataExt;
     let dir = tempfile::tempdir().unwrap();
