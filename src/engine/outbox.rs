@@ -97,8 +97,9 @@ pub struct Chunk {
 
 /// A chunk is closed when it reaches this many bytes,
 const CHUNK_BYTES: usize = 16 * 1024;
-/// or this many rows: what is sent again after a crash, at the most, because one row was in flight.
-const CHUNK_ROWS: u32 = 64;
+/// or this many rows: what is sent again after a crash, at the most, because one row was in flight. Two chunks of so many short
+/// rows, packed, share a page of the store.
+const CHUNK_ROWS: u32 = 48;
 
 /// What is known of one chunk.
 #[derive(Clone, Debug)]
@@ -419,21 +420,25 @@ mod tests {
     #[test]
     fn rows_leave_by_whole_chunks_in_any_order_of_acknowledgement() {
         let mut outbox = outbox(Policy::Block, 1 << 20);
-        (0..100).for_each(|n| append(&mut outbox, n, 0));
+        let chunk = u64::from(CHUNK_ROWS);
+        let rows = chunk + 36;
+        (0..rows).for_each(|n| append(&mut outbox, n, 0));
         let (appended, removed) = outbox.seal(0);
-        assert_eq!((appended.len(), removed.len(), outbox.rows()), (2, 0, 100));
+        assert_eq!((appended.len(), removed.len(), outbox.rows()), (2, 0, rows));
         let decoded: Vec<_> = appended
             .iter()
             .flat_map(|c| decode_rows(&c.bytes).unwrap())
             .collect();
-        assert_eq!(decoded, (0..100).map(row).collect::<Vec<_>>());
-        for number in (0..64).rev() {
+        assert_eq!(decoded, (0..rows).map(row).collect::<Vec<_>>());
+        for number in (0..chunk).rev() {
             assert!(outbox.acknowledge(number));
             assert!(!outbox.acknowledge(number), "counted once");
         }
         assert_eq!(outbox.seal(0), (vec![], vec![0]));
         assert_eq!(outbox.rows(), 36);
-        assert!(outbox.is_waiting(64) && !outbox.is_waiting(63) && !outbox.is_waiting(100));
+        assert!(
+            outbox.is_waiting(chunk) && !outbox.is_waiting(chunk - 1) && !outbox.is_waiting(rows)
+        );
     }
 
     #[test]
