@@ -9,13 +9,15 @@
 //! What is deliberately absent: anything that fails an allocation. Timers, commits and the way upstream go on at the
 //! bound, and they are what frees memory.
 
-use std::alloc::System;
-
 use cap::Cap;
+use dlmalloc::GlobalDlmalloc;
 
 /// The heap, which counts the bytes that are allocated. It refuses none.
+///
+/// It is not the C library's. That of the static binaries is zig's, which rounds each block up to a power of two, has slabs
+/// for each of these and each thread, and never uses for one what has become free in another.
 #[global_allocator]
-static HEAP: Cap<System> = Cap::new(System, usize::MAX);
+static HEAP: Cap<GlobalDlmalloc> = Cap::new(GlobalDlmalloc, usize::MAX);
 
 /// What the process takes of the machine's memory, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
