@@ -96,10 +96,10 @@ impl Gateway {
         let stored = Stored {
             epoch: self.epoch,
             meta: &self.meta,
-            base: &self.base,
-            deltas: &self.deltas,
+            base: self.base.clone(),
+            deltas: self.deltas.clone(),
         };
-        self.engine.restore(&stored, &[]).unwrap();
+        self.engine.restore(stored, &[]).unwrap();
         self.engine.tick(self.clock());
     }
 }

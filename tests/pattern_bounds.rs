@@ -176,10 +176,10 @@ fn another_pattern_does_not_read_the_state_of_the_one_before() {
         let stored = Stored {
             epoch: sealed.epoch,
             meta: &sealed.meta,
-            base: &[],
-            deltas: std::slice::from_ref(&delta),
+            base: Vec::new(),
+            deltas: vec![delta.clone()],
         };
-        engine.restore(&stored, &[]).map(|()| engine)
+        engine.restore(stored, &[]).map(|()| engine)
     };
     let error = restored(&clause.replace("v = 1", "v = 2"))
         .err()

@@ -56,16 +56,16 @@ pub enum StateChange {
 }
 
 /// What a store gives back.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Stored<'a> {
     /// The number of the last epoch.
     pub epoch: u64,
     /// Its meta.
     pub meta: &'a [u8],
     /// The pieces of the last snapshot.
-    pub base: &'a [Vec<u8>],
+    pub base: Vec<Vec<u8>>,
     /// The deltas since, in order.
-    pub deltas: &'a [Vec<u8>],
+    pub deltas: Vec<Vec<u8>>,
 }
 
 /// Why stored state does not fit the plan.
@@ -369,7 +369,9 @@ impl Engine {
 
     /// Takes over what was stored. Queries named in `reset` lose their state if their definition has changed; for
     /// others that is an error, found before anything is taken over. The engine must be new.
-    pub fn restore(&mut self, stored: &Stored<'_>, reset: &[String]) -> Result<(), RestoreError> {
+    ///
+    /// What was stored goes piece by piece, so that it is not in memory a second time beside what has been made of it.
+    pub fn restore(&mut self, stored: Stored<'_>, reset: &[String]) -> Result<(), RestoreError> {
         let known = self.definitions();
         let mut from = Decoder::new(stored.meta);
         from.version(META_VERSION)?;
@@ -396,10 +398,10 @@ impl Engine {
         self.restore_numbers(&mut from)?;
         from.finish()?;
         let bytes = |blobs: &[Vec<u8>]| blobs.iter().map(|blob| blob.len() as u64).sum();
-        self.snapshot.base_bytes = bytes(stored.base);
-        self.snapshot.delta_bytes = bytes(stored.deltas);
-        for blob in stored.base.iter().chain(stored.deltas) {
-            self.restore_sections(blob)?;
+        self.snapshot.base_bytes = bytes(&stored.base);
+        self.snapshot.delta_bytes = bytes(&stored.deltas);
+        for blob in stored.base.into_iter().chain(stored.deltas) {
+            self.restore_sections(&blob)?;
         }
         for keys in self.sources.iter_mut().filter_map(|s| s.keys.as_mut()) {
             for line in 1..self.timelines.count() {

@@ -27,14 +27,13 @@ pub fn resume(
     let mut engine = Engine::new(plan, options);
     if let Some(meta) = &recovered.meta {
         let deltas = recovered.deltas.into_iter();
-        let deltas: Vec<Vec<u8>> = deltas.map(|(_, delta)| delta).collect();
         let stored = Stored {
             epoch: recovered.epoch,
             meta,
-            base: &recovered.base,
-            deltas: &deltas,
+            base: recovered.base,
+            deltas: deltas.map(|(_, delta)| delta).collect(),
         };
-        engine.restore(&stored, reset)?;
+        engine.restore(stored, reset)?;
     }
     let mut homeless = Vec::new();
     for chunk in recovered.outbox {

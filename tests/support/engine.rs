@@ -82,11 +82,11 @@ impl Disk {
             let stored = Stored {
                 epoch: self.epoch,
                 meta: &self.meta,
-                base: &self.base,
-                deltas: &self.deltas,
+                base: self.base.clone(),
+                deltas: self.deltas.clone(),
             };
             engine
-                .restore(&stored, &[])
+                .restore(stored, &[])
                 .expect("what was written can be read");
         }
         engine

@@ -244,11 +244,11 @@ impl Life {
             let stored = Stored {
                 epoch: self.epoch,
                 meta: &self.meta,
-                base: &self.base,
-                deltas: &self.deltas,
+                base: self.base.clone(),
+                deltas: self.deltas.clone(),
             };
             engine
-                .restore(&stored, &[])
+                .restore(stored, &[])
                 .expect("an engine reads what it has written");
         }
         if let Some(started) = self.started {
