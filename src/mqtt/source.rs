@@ -228,6 +228,9 @@ impl Inbox {
     }
 }
 
+/// Acknowledgements that wait in the client, which takes 240 bytes for each. Further ones wait with whoever gives them.
+const ACKNOWLEDGEMENTS: usize = 256;
+
 /// How often a connection that ended for want of room looks whether there is some.
 const ROOM_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -369,11 +372,8 @@ impl Connection {
         if !options.acknowledge_on_receipt {
             mqtt.set_ack_mode(AckMode::Manual);
         }
-        // Every acknowledgement that can be due at once, and the subscriptions, have a place.
-        let capacity = 4 * usize::from(options.receive_maximum)
-            + options.subscriptions.len()
-            + options.unsubscribe.len()
-            + 64;
+        // The subscriptions have a place, whatever waits.
+        let capacity = ACKNOWLEDGEMENTS + options.subscriptions.len() + options.unsubscribe.len();
         AsyncClient::builder(mqtt).capacity(capacity).build()
     }
 

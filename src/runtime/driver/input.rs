@@ -53,6 +53,7 @@ impl Driver {
                         line.subscribe_after = Some(next_epoch);
                     }
                     line.link = Some(link);
+                    line.acknowledgements.clear();
                     line.pacer.disconnected();
                 }
                 if session_present {
@@ -65,6 +66,7 @@ impl Driver {
             SourceEvent::Disconnected { connection } => {
                 if let Some(line) = self.line(connection) {
                     line.link = None;
+                    line.acknowledgements.clear();
                     line.subscribe_after = None;
                     line.pacer.disconnected();
                 }

@@ -12,6 +12,7 @@ mod input;
 mod output;
 mod pace;
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,6 +43,10 @@ use pace::{Changes, FlashWear};
 const BATCH: usize = 256;
 /// Rows and dead letters waiting for the next epoch beyond this keep input out while a commit is under way.
 const EPOCH_LIMIT_BYTES: u64 = 1 << 20;
+/// How often it is looked whether the client has room for further acknowledgements.
+const ROOM_INTERVAL: Duration = Duration::from_millis(5);
+/// Acknowledgements for which their list keeps its room.
+const KEPT_ACKNOWLEDGEMENTS: usize = 1_024;
 /// How long a reload waits for the last commit before it: longer than a stop, because the state is opened again.
 const RELOAD_PATIENCE: Duration = Duration::from_secs(20);
 
@@ -73,8 +78,6 @@ pub(super) struct Driver {
     stalled: bool,
     /// Publishes to acknowledge after the epoch that runs now.
     to_acknowledge: Vec<Receipt>,
-    /// Acknowledgements for which the client had no room.
-    retry: Vec<Receipt>,
     dead_remove: Vec<u64>,
     changes: Changes,
     flash: FlashWear,
@@ -92,6 +95,9 @@ struct SourceLine {
     connection: usize,
     handle: SourceConnection,
     link: Option<SourceLink>,
+    /// Publishes of the network connection that is up that are to be acknowledged, by packet id, in their order: as far
+    /// as the client has no room for them. As many as the broker has sent without acknowledgement.
+    acknowledgements: VecDeque<u16>,
     /// The epoch that has to be durable before a new session subscribes.
     subscribe_after: Option<u64>,
     pacer: Pacer,
@@ -138,6 +144,7 @@ impl Driver {
             .map(|options| SourceLine {
                 connection: options.connection,
                 link: None,
+                acknowledgements: VecDeque::new(),
                 subscribe_after: None,
                 pacer: Pacer::new(usize::from(options.receive_maximum), interval, quiet),
                 told_window: None,
@@ -184,7 +191,6 @@ impl Driver {
             committing: None,
             stalled: false,
             to_acknowledge: Vec::new(),
-            retry: Vec::new(),
             dead_remove: Vec::new(),
             changes,
             flash,
@@ -295,8 +301,8 @@ impl Driver {
         if let Some(tick) = self.engine.next_tick() {
             wake = wake.min(tick.max(now.steady_micros + 10_000));
         }
-        if !self.retry.is_empty() {
-            wake = wake.min(now.steady_micros + 5_000);
+        if self.has_acknowledgements() {
+            wake = wake.min(now.steady_micros + ROOM_INTERVAL.as_micros() as u64);
         }
         self.clock.instant(wake)
     }
@@ -416,6 +422,11 @@ impl Driver {
         self.summarise(self.clock.now());
         self.pump();
         let leave = Duration::from_millis(500);
+        let until = tokio::time::Instant::now() + leave;
+        while self.has_acknowledgements() && tokio::time::Instant::now() < until {
+            tokio::time::sleep(ROOM_INTERVAL).await;
+            self.pump();
+        }
         for line in &self.sources {
             if let Some(link) = &line.link {
                 link.disconnect();

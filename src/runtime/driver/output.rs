@@ -4,8 +4,8 @@ use std::io::Write as _;
 
 use tracing::warn;
 
-use super::{Driver, Receipt, RunError};
-use crate::mqtt::ForwardEvent;
+use super::{Driver, KEPT_ACKNOWLEDGEMENTS, Receipt, RunError};
+use crate::mqtt::{ForwardEvent, SourceLink};
 use crate::runtime::committer::StoreEvent;
 
 impl Driver {
@@ -67,29 +67,46 @@ impl Driver {
     }
 
     pub(super) fn acknowledge(&mut self, receipts: Vec<Receipt>) {
-        let now = self.clock.now().steady_micros;
         for receipt in receipts {
-            let Some(line) = self
-                .sources
-                .iter_mut()
-                .find(|l| l.connection == receipt.connection)
-            else {
+            let Some(line) = self.line(receipt.connection) else {
                 continue;
             };
-            let Some(link) = line
-                .link
-                .as_ref()
-                .filter(|a| a.attempt() == receipt.attempt)
-            else {
-                // The connection it came on is gone. The broker sends it again, and the ledger knows it.
-                continue;
-            };
-            if link.acknowledge(receipt.packet_id) {
-                line.pacer.acknowledged(1, now);
-            } else {
-                self.retry.push(receipt);
+            let attempt = line.link.as_ref().map(SourceLink::attempt);
+            // If the connection it came on is gone the broker sends it again, and the ledger knows it.
+            if attempt == Some(receipt.attempt) {
+                line.acknowledgements.push_back(receipt.packet_id);
             }
         }
+        self.send_acknowledgements();
+    }
+
+    /// Gives acknowledgements to the clients as far as they have room.
+    fn send_acknowledgements(&mut self) {
+        let now = self.clock.now().steady_micros;
+        for line in &mut self.sources {
+            let Some(link) = &line.link else {
+                continue;
+            };
+            let mut given = 0;
+            while let Some(packet_id) = line.acknowledgements.front()
+                && link.acknowledge(*packet_id)
+            {
+                line.acknowledgements.pop_front();
+                given += 1;
+            }
+            if given > 0 {
+                line.pacer.acknowledged(given, now);
+            }
+            if line.acknowledgements.is_empty() {
+                line.acknowledgements.shrink_to(KEPT_ACKNOWLEDGEMENTS);
+            }
+        }
+    }
+
+    /// Whether some wait until their client has room.
+    pub(super) fn has_acknowledgements(&self) -> bool {
+        let mut lines = self.sources.iter();
+        lines.any(|line| !line.acknowledgements.is_empty())
     }
 
     pub(super) fn on_forward(&mut self, event: ForwardEvent) {
@@ -149,9 +166,8 @@ impl Driver {
     }
 
     pub(super) fn pump(&mut self) {
-        if !self.retry.is_empty() {
-            let receipts = std::mem::take(&mut self.retry);
-            self.acknowledge(receipts);
+        if self.has_acknowledgements() {
+            self.send_acknowledgements();
         }
         for connection in 0..self.forwards.len() {
             let Some(forwarding) = &mut self.forwards[connection] else {
