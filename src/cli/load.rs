@@ -65,6 +65,22 @@ pub(super) fn load(path: &Path) -> Result<Pipeline, Failure> {
 
 /// Reads and checks the configuration at `path` and all pipelines it names.
 pub(super) fn read(path: &Path) -> Result<Pipeline, Unusable> {
+    // What parses goes deep, once; the pages of that stack would stay in memory if it were that of the main thread.
+    let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
+    std::thread::scope(
+        |scope| match thread.spawn_scoped(scope, || read_here(path)) {
+            Ok(reading) => reading
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(_) => read_here(path),
+        },
+    )
+}
+
+/// The stack for reading; that of a main thread.
+const STACK_BYTES: usize = 8 << 20;
+
+fn read_here(path: &Path) -> Result<Pipeline, Unusable> {
     let loaded = config::load(path).map_err(|error| match error {
         LoadError::Invalid(problems) => Unusable::Problems(problems),
         error => Unusable::Files(error),
