@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use disk::{Disk, Random};
+use headwater::state::Packed;
 use headwater::store::{
     DeadLetter, EpochCommit, OutboxChunk, Recovered, StateWrite, Store, StoreError, StoreOptions,
 };
@@ -29,7 +30,7 @@ const DEAD_LIMIT: u64 = 6;
 struct Model {
     epoch: u64,
     meta: Option<Vec<u8>>,
-    base: Vec<Vec<u8>>,
+    base: Vec<Packed>,
     deltas: Vec<(u64, Vec<u8>)>,
     outbox: BTreeMap<(String, u64), OutboxChunk>,
     dead: Vec<(u64, DeadLetter)>,
@@ -77,7 +78,7 @@ impl Model {
                 (0..random.below(5))
                     .map(|_| {
                         let len = size(random);
-                        random.bytes(len)
+                        Packed::of(&random.bytes(len))
                     })
                     .collect(),
             ),

@@ -8,6 +8,7 @@ use headwater::codec::Message;
 use headwater::engine::{Clock, Engine, EngineOptions, SealedEpoch, StateChange, Stored};
 use headwater::plan::{Plan, SourceId};
 use headwater::sql::{Catalog, compile};
+use headwater::state::Packed;
 use headwater::types::EventTime;
 
 /// A gateway: an engine, what it has stored, and the clocks beside it.
@@ -18,7 +19,7 @@ struct Gateway {
     steady_micros: u64,
     epoch: u64,
     meta: Vec<u8>,
-    base: Vec<Vec<u8>>,
+    base: Vec<Packed>,
     deltas: Vec<Vec<u8>>,
 }
 

@@ -6,6 +6,7 @@ use headwater::codec::Message;
 use headwater::engine::{Clock, Engine, EngineOptions, LEAST_FOLD_BYTES, SealedEpoch, StateChange};
 use headwater::plan::{Plan, SourceId, TableId};
 use headwater::sql::{Catalog, compile};
+use headwater::state::Packed;
 use headwater::types::EventTime;
 
 use super::floor::Floor;
@@ -224,7 +225,7 @@ impl Committed {
         let state_bytes = match &state {
             StateChange::Unchanged => 0,
             StateChange::Delta(delta) => delta.len(),
-            StateChange::Snapshot(pieces) => pieces.iter().map(Vec::len).sum(),
+            StateChange::Snapshot(pieces) => pieces.iter().map(Packed::unpacked_len).sum(),
         };
         let given = &mut self.given;
         given.rows += local.len() as u64;

@@ -13,7 +13,7 @@ use compact_str::CompactString;
 use super::output::named_state;
 use super::{Chunk, Clock, DeadLetter, Engine, LocalRow};
 use crate::plan::{self, SourceConnector};
-use crate::state::{Decoder, Encoder, StateError};
+use crate::state::{Decoder, Encoder, Packed, StateError};
 use crate::types::{EventTime, Fingerprint, Timeline};
 
 /// Version 2 tells where a pane of a window lies from the pane written before it, version 3 the id of a publish from the
@@ -21,7 +21,7 @@ use crate::types::{EventTime, Fingerprint, Timeline};
 /// keys without what they share with the one before.
 const STATE_VERSION: u8 = 4;
 const META_VERSION: u8 = 1;
-/// Pieces of a snapshot, with what the last key adds. Each is packed by itself: LZ4 looks back 64 KiB.
+/// Pieces of a snapshot, with what the last key adds. LZ4 looks back 64 KiB.
 const PIECE_BYTES: usize = 60 * 1024;
 
 /// Everything one epoch changed, to be committed in one transaction.
@@ -51,8 +51,9 @@ pub enum StateChange {
     Unchanged,
     /// To be appended to the log of changes.
     Delta(Vec<u8>),
-    /// Takes the place of all state stored before.
-    Snapshot(Vec<Vec<u8>>),
+    /// Takes the place of all state stored before. Packed at once: the state of many keys is not to be in memory a second
+    /// time as it is.
+    Snapshot(Vec<Packed>),
 }
 
 /// What a store gives back.
@@ -63,7 +64,7 @@ pub struct Stored<'a> {
     /// Its meta.
     pub meta: &'a [u8],
     /// The pieces of the last snapshot.
-    pub base: Vec<Vec<u8>>,
+    pub base: Vec<Packed>,
     /// The deltas since, in order.
     pub deltas: Vec<Vec<u8>>,
 }
@@ -234,12 +235,15 @@ impl Engine {
 
     fn seal_snapshot(&mut self) -> StateChange {
         let mut pieces = Vec::new();
+        let mut base_bytes = 0;
+        let mut out = Encoder::new();
         let mut piece = |fingerprint: Fingerprint, body: &[u8]| {
-            let mut out = Encoder::new();
+            out.clear();
             out.version(STATE_VERSION);
             out.fingerprint(fingerprint);
             out.bytes(body);
-            pieces.push(out.into_bytes());
+            base_bytes += out.len() as u64;
+            pieces.push(Packed::of(out.as_slice()));
         };
         for (name, ledger) in self.names.iter().zip(&mut self.ledgers) {
             self.scratch.clear();
@@ -275,7 +279,6 @@ impl Engine {
             operator.seal(&mut self.scratch);
             operator.snapshot(PIECE_BYTES, &mut |body| piece(fingerprint, body));
         }
-        let base_bytes = pieces.iter().map(|piece| piece.len() as u64).sum();
         self.snapshot = SnapshotPolicy {
             base_bytes,
             ..SnapshotPolicy::new(self.snapshot.least_bytes)
@@ -397,11 +400,15 @@ impl Engine {
         self.snapshot.due = !dropped.is_empty();
         self.restore_numbers(&mut from)?;
         from.finish()?;
-        let bytes = |blobs: &[Vec<u8>]| blobs.iter().map(|blob| blob.len() as u64).sum();
-        self.snapshot.base_bytes = bytes(&stored.base);
-        self.snapshot.delta_bytes = bytes(&stored.deltas);
-        for blob in stored.base.into_iter().chain(stored.deltas) {
-            self.restore_sections(&blob)?;
+        let base = stored.base.iter().map(|piece| piece.unpacked_len() as u64);
+        self.snapshot.base_bytes = base.sum();
+        let deltas = stored.deltas.iter().map(|delta| delta.len() as u64);
+        self.snapshot.delta_bytes = deltas.sum();
+        for piece in stored.base {
+            self.restore_sections(&piece.unpacked())?;
+        }
+        for delta in stored.deltas {
+            self.restore_sections(&delta)?;
         }
         for keys in self.sources.iter_mut().filter_map(|s| s.keys.as_mut()) {
             for line in 1..self.timelines.count() {

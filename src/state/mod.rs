@@ -11,17 +11,21 @@
 //! - grouping keys ([`key_bytes, push_key`]) are equal as bytes if and only if they are equal as SQL keys;
 //! - a tag or a primitive never changes its bytes. New things get new tags; changed layouts a new version.
 //!
-//! Deliberately absent: checksums (the `store` puts one around each blob), compression, and `serde` on domain types.
+//! What is written is packed before it is; see `packing.rs`.
+//!
+//! Deliberately absent: checksums (the `store` puts one around each blob), and `serde` on domain types.
 //!
 //! [`Value`]: crate::types::Value
 
 mod decode;
 mod encode;
 mod key;
+mod packing;
 
 pub use decode::Decoder;
 pub use encode::Encoder;
 pub use key::{decode_key, decode_key_into, key_bytes, push_key};
+pub use packing::{Packed, pack, unpack, unpacked_len};
 
 /// How deep values may nest (an ARRAY of ARRAY is two). Types written in SQL stay far below it.
 pub const MAX_DEPTH: u32 = 64;

@@ -8,9 +8,9 @@ use redb::{ReadableTable, WriteTransaction};
 use super::error::Fault;
 use super::head::{HeadPage, Overflow, filling};
 use super::ledger::{BASE, DEAD, DELTAS, HEAD, HEAD_KEY, OUTBOX, put, put_pieces};
-use super::packing::pack;
 use super::record::{FRAME_BYTES, Kind, encode_dead, encode_outbox};
 use super::{CommitStats, EpochCommit, StateWrite, StoreOptions, Totals};
+use crate::state::pack;
 
 /// The transaction of one epoch.
 pub(super) struct EpochWriter<'t> {
@@ -72,11 +72,11 @@ impl<'t> EpochWriter<'t> {
                     ..self.page.head.totals
                 };
                 for (number, chunk) in (0..).zip(chunks) {
-                    let packed = pack(chunk);
-                    put_pieces(&mut base, number, &packed)?;
+                    let packed = chunk.as_slice();
+                    put_pieces(&mut base, number, packed)?;
                     self.page.head.totals.base_chunks += 1;
                     self.page.head.totals.base_bytes += packed.len() as u64;
-                    self.carry(chunk.len(), packed.len());
+                    self.carry(chunk.unpacked_len(), packed.len());
                 }
             }
         }

@@ -12,7 +12,6 @@
 //! committed in two phases (on a card that lies about flushing, 14 % of crash images did not open instead of 55 %);
 //! after any fault that [`Fault::poisons`] the ledger is dropped by its owner and not used again.
 
-use std::borrow::Cow;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -26,11 +25,11 @@ use super::backend::{Disk, Meter, Metered};
 use super::epoch::{EpochWriter, put_head, put_log};
 use super::error::Fault;
 use super::head::{DeltaVisitor, Head, HeadPage, LogReader, PAGE_BYTES};
-use super::packing::{unpack, unpacked_len};
 use super::record::{FRAME_BYTES, Kind, decode_dead, decode_outbox, fill_frame, open_frame};
 use super::{
     CommitStats, DeadLetter, EpochCommit, OutboxIndex, Recovered, RecoveryNote, StoreOptions,
 };
+use crate::state::{Packed, unpack, unpacked_len};
 
 type Bytes = &'static [u8];
 pub(super) const HEAD: TableDefinition<u8, Bytes> = TableDefinition::new("head");
@@ -291,7 +290,7 @@ impl Ledger {
                 Slot::Base(_) => {
                     let packed = payload?;
                     base_bytes += packed.len() as u64;
-                    recovered.base.push(unpack(packed)?.into_owned());
+                    recovered.base.push(Packed::from_stored(packed)?);
                 }
                 Slot::Delta(epoch) => {
                     let packed = payload?;
@@ -542,7 +541,7 @@ pub(super) fn put_pieces(
 /// The rows of an outbox chunk.
 fn rows_of(payload: &[u8]) -> Result<Vec<u8>, Fault> {
     decode_outbox(payload)
-        .and_then(|(_, _, bytes)| unpack(bytes).map(Cow::into_owned))
+        .and_then(|(_, _, bytes)| Ok(unpack(bytes)?.into_owned()))
         .map_err(Fault::of_one_record)
 }
 

@@ -29,7 +29,7 @@
 //!
 //! Why a blob an epoch: one small key rewrites pages of 4 KiB up to the root; a thousand keys written one by one cost
 //! 88 times their bytes, as one blob 1.08 times. The engine decides when to fold the deltas into a snapshot. Blobs are
-//! packed (`packing.rs`) and cut to fill pages.
+//! packed (`state`) and cut to fill pages.
 //!
 //! What a commit writes, in pages of 4 KiB: the file's header twice (once with the epoch, once to say that it counts), the
 //! tree of tables, the head, and redb's own list of freed pages with its tree. That is 24 KB. For each page that the log of
@@ -67,7 +67,6 @@ mod files;
 mod head;
 mod ledger;
 mod open;
-mod packing;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -77,6 +76,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use compact_str::CompactString;
 
+use crate::state::Packed;
 pub use error::{RecoveryNote, StoreError};
 pub use fallback::FallbackStats;
 pub use files::free_bytes;
@@ -90,7 +90,7 @@ pub const MAX_QUARANTINED: usize = 8;
 /// How the store is opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreOptions {
-    /// redb's page cache, which is resident memory (1 MiB of cache is about 4 MB of process).
+    /// redb's page cache, which fills and stays resident; half of it at the most is for what a commit has yet to write.
     pub cache_bytes: usize,
     /// The size of the ballast; 0 for none.
     pub ballast_bytes: u64,
@@ -127,9 +127,8 @@ pub enum StateWrite {
     Unchanged,
     /// Appends one blob under the epoch's number.
     Delta(Vec<u8>),
-    /// Replaces the base and drops all deltas. The chunks are given back as they are; each is packed by itself, and in
-    /// memory while it is.
-    Snapshot(Vec<Vec<u8>>),
+    /// Replaces the base and drops all deltas. The chunks are given back as they are.
+    Snapshot(Vec<Packed>),
 }
 
 /// Everything one epoch changed: one redb transaction.
@@ -212,7 +211,7 @@ pub struct Recovered {
     /// The engine's blob of that epoch; `None` before the first.
     pub meta: Option<Vec<u8>>,
     /// The chunks of the last snapshot.
-    pub base: Vec<Vec<u8>>,
+    pub base: Vec<Packed>,
     /// The deltas since, by epoch, oldest first.
     pub deltas: Vec<(u64, Vec<u8>)>,
     /// The chunks of the outbox, by connection and number.

@@ -1,5 +1,5 @@
 //! The bytes of records: frames, outbox chunks and dead letters. The only place that knows them, beside that of the head
-//! (`head.rs`) and of what is packed (`packing.rs`).
+//! (`head.rs`) and of what is packed (`state`).
 //!
 //! A frame is the format byte, the XXH3 (64 bits, little-endian) of the payload seeded with what it is and which key
 //! it has, and the payload. So a record that stands under a key where it does not belong fails like one with a
@@ -9,8 +9,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::DeadLetter;
 use super::error::Fault;
-use super::packing::pack;
-use crate::state::{Decoder, Encoder};
+use crate::state::{Decoder, Encoder, pack};
 
 /// The format of frames, head record, outbox chunks, dead letters, tables and fallback.
 pub(super) const FORMAT: u8 = 4;

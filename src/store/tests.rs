@@ -52,7 +52,7 @@ fn letter(payload: &[u8]) -> DeadLetter {
 fn fill(store: &mut Store) {
     store
         .commit(&EpochCommit {
-            state: StateWrite::Snapshot(vec![b"base".to_vec(), vec![]]),
+            state: StateWrite::Snapshot(vec![Packed::of(b"base"), Packed::of(b"")]),
             ..delta(1, b"")
         })
         .unwrap();
@@ -77,7 +77,7 @@ fn assert_filled(store: &mut Store, recovered: &Recovered) {
         recovered.meta.as_deref(),
         Some(3u64.to_le_bytes().as_slice())
     );
-    assert_eq!(recovered.base, [b"base".to_vec(), vec![]]);
+    assert_eq!(recovered.base, [Packed::of(b"base"), Packed::of(b"")]);
     assert_eq!(
         recovered.deltas,
         [(2, b"two".to_vec()), (3, b"three".to_vec())]
@@ -562,7 +562,7 @@ fn a_fallback_waits_for_the_fold_after_which_it_is_short() {
         let mut due = Vec::new();
         for epoch in 1..=16 {
             let state = if folds.contains(&epoch) {
-                StateWrite::Snapshot(vec![noise(500)])
+                StateWrite::Snapshot(vec![Packed::of(&noise(500))])
             } else {
                 StateWrite::Delta(noise(1_000))
             };

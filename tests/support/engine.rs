@@ -8,6 +8,7 @@ use std::sync::Arc;
 use headwater::codec::Message;
 use headwater::engine::{Clock, Engine, EngineOptions, SealedEpoch, StateChange, Stored};
 use headwater::plan::{Plan, SinkId, SourceId};
+use headwater::state::Packed;
 use headwater::types::EventTime;
 
 /// An engine without state.
@@ -46,7 +47,7 @@ pub(crate) fn deliver(engine: &mut Engine, table: usize, payload: &str, clock: C
 pub(crate) struct Disk {
     epoch: u64,
     meta: Vec<u8>,
-    base: Vec<Vec<u8>>,
+    base: Vec<Packed>,
     deltas: Vec<Vec<u8>>,
     /// The ids and lines of rows.
     pub(crate) rows: Vec<(String, String)>,

@@ -12,6 +12,7 @@ use compact_str::CompactString;
 use crate::codec::Message;
 use crate::engine::{Clock, Engine, EngineOptions, SealedEpoch, StateChange, Stored};
 use crate::plan::{Plan, SourceId, TableId};
+use crate::state::Packed;
 use crate::types::{EventTime, Timespan};
 
 use super::database::Refused;
@@ -118,7 +119,7 @@ struct Life {
     clock: Clock,
     epoch: u64,
     meta: Vec<u8>,
-    base: Vec<Vec<u8>>,
+    base: Vec<Packed>,
     deltas: Vec<Vec<u8>>,
     /// The files of the tables.
     files: Vec<Vec<u8>>,

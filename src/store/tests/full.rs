@@ -74,7 +74,7 @@ fn what_a_commit_has_freed_is_there_for_the_next_where_there_is_no_more() {
     disk.most.store(0, Ordering::Relaxed);
     // Half of what has gone.
     let large = EpochCommit {
-        state: StateWrite::Snapshot((0..gone / 4).map(|_| noise(60_000)).collect()),
+        state: StateWrite::Snapshot((0..gone / 4).map(|_| Packed::of(&noise(60_000))).collect()),
         ..delta(full + 1, b"")
     };
     commit_at_last(&mut store, &large);

@@ -12,8 +12,7 @@ use std::borrow::Cow;
 
 use lz4_flex::block::{compress_into, decompress_into, get_maximum_output_size};
 
-use super::error::Fault;
-use crate::state::{Decoder, Encoder};
+use super::{Decoder, Encoder, StateError};
 
 const PLAIN: u8 = 0;
 const LZ4: u8 = 1;
@@ -22,8 +21,42 @@ const LEAST_BYTES: usize = 64;
 /// An LZ4 block is at least this part of what it holds: a byte adds at most 255 to the length of a match.
 const MOST_RATIO: u64 = 255;
 
+/// Bytes that are kept packed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Packed(Vec<u8>);
+
+impl Packed {
+    /// Packs them.
+    pub fn of(bytes: &[u8]) -> Self {
+        let mut packed = pack(bytes);
+        packed.shrink_to_fit();
+        Self(packed)
+    }
+
+    /// Takes what was packed before, if it unpacks.
+    pub fn from_stored(packed: &[u8]) -> Result<Self, StateError> {
+        unpack(packed)?;
+        Ok(Self(packed.to_vec()))
+    }
+
+    /// As they are stored.
+    pub fn as_slice(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// What was packed.
+    pub fn unpacked(&self) -> Cow<'_, [u8]> {
+        unpack(&self.0).expect("it was packed here, or has been unpacked once")
+    }
+
+    /// The length of what was packed.
+    pub fn unpacked_len(&self) -> usize {
+        unpacked_len(&self.0).expect("it was packed here, or has been unpacked once")
+    }
+}
+
 /// `bytes`, packed.
-pub(super) fn pack(bytes: &[u8]) -> Vec<u8> {
+pub fn pack(bytes: &[u8]) -> Vec<u8> {
     if bytes.len() >= LEAST_BYTES {
         let mut encoder = Encoder::over(Vec::with_capacity(
             get_maximum_output_size(bytes.len()) + 11,
@@ -44,7 +77,7 @@ pub(super) fn pack(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// What was packed.
-pub(super) fn unpack(packed: &[u8]) -> Result<Cow<'_, [u8]>, Fault> {
+pub fn unpack(packed: &[u8]) -> Result<Cow<'_, [u8]>, StateError> {
     let (len, body) = open(packed)?;
     if packed[0] == PLAIN {
         return Ok(Cow::Borrowed(body));
@@ -57,11 +90,11 @@ pub(super) fn unpack(packed: &[u8]) -> Result<Cow<'_, [u8]>, Fault> {
 }
 
 /// The length of what was packed.
-pub(super) fn unpacked_len(packed: &[u8]) -> Result<usize, Fault> {
+pub fn unpacked_len(packed: &[u8]) -> Result<usize, StateError> {
     open(packed).map(|(len, _)| len)
 }
 
-fn open(packed: &[u8]) -> Result<(usize, &[u8]), Fault> {
+fn open(packed: &[u8]) -> Result<(usize, &[u8]), StateError> {
     let mut decoder = Decoder::new(packed);
     let how = decoder.u8()?;
     let len = if how == LZ4 {
@@ -77,8 +110,10 @@ fn open(packed: &[u8]) -> Result<(usize, &[u8]), Fault> {
     }
 }
 
-fn broken() -> Fault {
-    Fault::damaged("packed bytes do not unpack")
+const fn broken() -> StateError {
+    StateError::Invalid {
+        what: "packed piece",
+    }
 }
 
 #[cfg(test)]
