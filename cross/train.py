@@ -1,11 +1,12 @@
 """What a shipped binary is optimised for, played with an instrumented one: see cross/profile.
 
-  cross/train.py days|operators [EMULATOR…] BINARY
+  cross/train.py first|days|tls|operators [EMULATOR…] BINARY
 
-`days`, a gateway's in a minute: `run` with a broker on site and one upstream, behind TLS and without, devices that report,
-rows that are forwarded, upstream away for a while, a reload, an orderly end, and a start with state. `operators`, those that
-have no part in that: the examples and the files in tests/sql. A function that is never run here is laid out among the cold
-ones and made small; it stays as correct as it was.
+`first`, what every gateway does: `run` with a broker, devices that report, windows, a filter, rows that go out, and a start
+with state. `days`, what most do in a minute: more queries, a broker upstream that is away for a while, broken messages, a
+reload, and a start with all that waits. `tls`, the same with that broker behind TLS. `operators`, what has no part in all this:
+the examples and the files in tests/sql. A function that is never run here is laid out among the cold ones and made
+small; it stays as correct as it was.
 
 Fails if what should have happened did not. Where the counts go is said by LLVM_PROFILE_FILE.
 """
@@ -14,6 +15,7 @@ import glob
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -25,19 +27,28 @@ import time
 BINARY = sys.argv[2:]
 EVENTS = 20_000
 DEVICES = 500
-SQL = """
+FIRST = """
 CREATE TABLE readings (device STRING, ts TIMESTAMP_LTZ(3), x DOUBLE, level INT, WATERMARK FOR ts AS ts - INTERVAL '1' SECOND)
 WITH ('connector' = 'mqtt', 'connection' = 'site', 'topic' = 'readings/+', 'qos' = '1', 'format' = 'json',
       'json.timestamp-format.standard' = 'epoch-millis');
 CREATE TABLE sums (device STRING, window_end TIMESTAMP(3), n BIGINT, mean DOUBLE, greatest DOUBLE)
 WITH ('connector' = 'mqtt', 'connection' = 'upstream', 'topic' = 'sums/{device}', 'qos' = '1', 'format' = 'json',
       'json.id-field' = 'event');
+CREATE TABLE totals (device STRING, n BIGINT, mean DOUBLE)
+WITH ('connector' = 'mqtt', 'connection' = 'upstream', 'topic' = 'totals/{device}', 'qos' = '1', 'format' = 'json');
+CREATE TABLE jumps (device STRING, ts TIMESTAMP_LTZ(3), x DOUBLE)
+WITH ('connector' = 'mqtt', 'connection' = 'upstream', 'topic' = 'jumps', 'qos' = '1', 'format' = 'json');
+INSERT INTO sums SELECT device, window_end, COUNT(*), AVG(x), MAX(x)
+FROM TUMBLE(TABLE readings, DESCRIPTOR(ts), INTERVAL '1' MINUTE) GROUP BY device, window_start, window_end;
+INSERT INTO totals SELECT device, COUNT(*), AVG(x)
+FROM TUMBLE(TABLE readings, DESCRIPTOR(ts), INTERVAL '1' HOUR) GROUP BY device, window_start, window_end;
+INSERT INTO jumps SELECT device, ts, x FROM readings WHERE x >= 40;
+"""
+SQL = FIRST + """
 CREATE TABLE rises (device STRING, first TIMESTAMP_LTZ(3), last TIMESTAMP_LTZ(3))
 WITH ('connector' = 'mqtt', 'connection' = 'upstream', 'topic' = 'rises', 'qos' = '1', 'format' = 'json');
 CREATE TABLE odd (device STRING, score DOUBLE)
 WITH ('connector' = 'mqtt', 'connection' = 'upstream', 'topic' = 'odd', 'qos' = '1', 'format' = 'json');
-INSERT INTO sums SELECT device, window_end, COUNT(*), AVG(x), MAX(x)
-FROM TUMBLE(TABLE readings, DESCRIPTOR(ts), INTERVAL '1' MINUTE) GROUP BY device, window_start, window_end;
 INSERT INTO rises SELECT device, first, last FROM readings MATCH_RECOGNIZE (PARTITION BY device ORDER BY ts
   MEASURES A.ts AS first, C.ts AS last AFTER MATCH SKIP PAST LAST ROW PATTERN (A B C) WITHIN INTERVAL '10' MINUTE
   DEFINE A AS A.x > 6, B AS B.x > A.x, C AS C.level > 2);
@@ -59,7 +70,8 @@ def free_ports(count):
 class Gateway:
     """A folder with brokers and a configuration, and what runs in it."""
 
-    def __init__(self, place, tls):
+    def __init__(self, place, tls=False, alone=False):
+        """`alone`: its broker is the one upstream, too, and it has only the first queries."""
         self.place = place
         self.children = []
         self.site_port, self.upstream_port, self.plain_port = free_ports(3)
@@ -71,13 +83,14 @@ class Gateway:
             f"user root\nallow_anonymous true\nmax_queued_messages 0\n"
             f"listener {self.plain_port} 127.0.0.1\n"
             f"listener {self.upstream_port} 127.0.0.1\ncertfile {place}/cert.pem\nkeyfile {place}/key.pem\n")
-        (place / "p.sql").write_text(SQL)
+        self.rows_port = self.site_port if alone else self.plain_port
+        (place / "p.sql").write_text(re.sub("'connection' = '[a-z]+', ", "", FIRST) if alone else SQL)
         upstream = (f'url = "mqtts://localhost:{self.upstream_port}"\nca_file = "cert.pem"' if tls else
                     f'url = "mqtt://127.0.0.1:{self.plain_port}"')
         (place / "headwater.toml").write_text(
             f'[connections.site]\nurl = "mqtt://127.0.0.1:{self.site_port}"\nclient_id = "gateway"\n'
-            f'[connections.upstream]\n{upstream}\n'
-            '[state]\ndir = "state"\n[commit]\ninterval = "50ms"\n[pipelines]\nfiles = ["*.sql"]\n')
+            + ("" if alone else f"[connections.upstream]\n{upstream}\n") +
+            '[state]\ndir = "state"\n[commit]\ninterval = "50ms"\n[limits]\nmax_keys = 50000\n[pipelines]\nfiles = ["*.sql"]\n')
         self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.notify.bind(str(place / "notify"))
         self.ready = threading.Event()
@@ -136,58 +149,86 @@ def stop(gateway, headwater):
         raise SystemExit(f"cross/train.py: run ended with {headwater.returncode}: {gateway.log()}")
 
 
+class Upstream:
+    """Counts the rows that come to the broker upstream."""
+
+    def __init__(self, gateway):
+        self.gateway = gateway
+        self.rows = 0
+
+    def subscribe(self):
+        subscriber = self.gateway.start(["mosquitto_sub", "-p", str(self.gateway.rows_port), "-q", "1", "-t", "sums/#"],
+                                        stdout=subprocess.PIPE)
+        threading.Thread(target=self.read, args=(subscriber.stdout,), daemon=True).start()
+        time.sleep(0.5)
+
+    def read(self, lines):
+        for _ in lines:
+            self.rows += 1
+
+    def until(self, wanted):
+        end = time.time() + 120
+        while self.rows < wanted:
+            if time.time() > end:
+                raise SystemExit(f"cross/train.py: {self.rows} rows came upstream, not {wanted}: {self.gateway.log()}")
+            time.sleep(0.1)
+
+
+def windows(events):
+    """How many rows so many events give, but for the windows that are open."""
+    return (events // DEVICES // 6 - 1) * DEVICES
+
+
+def first():
+    with tempfile.TemporaryDirectory(prefix="headwater-train.") as folder:
+        gateway = Gateway(pathlib.Path(folder), alone=True)
+        try:
+            gateway.broker("site")
+            upstream = Upstream(gateway)
+            upstream.subscribe()
+            start = (int(time.time()) // 60 - 60) * 60_000
+            few = EVENTS // 4
+            for begin in range(0, 2 * few, few):
+                headwater = gateway.run()
+                gateway.publish("readings/a", readings(begin, few, start))
+                upstream.until(windows(begin + few))
+                stop(gateway, headwater)
+        finally:
+            gateway.end()
+    print(f"cross/train.py: {2 * few} events, {upstream.rows} rows upstream")
+
+
 def days(tls):
     with tempfile.TemporaryDirectory(prefix="headwater-train.") as folder:
         gateway = Gateway(pathlib.Path(folder), tls)
-        rows = 0
-
-        def read(lines):
-            nonlocal rows
-            for _ in lines:
-                rows += 1
-
-        def until(wanted):
-            end = time.time() + 120
-            while rows < wanted:
-                if time.time() > end:
-                    raise SystemExit(f"cross/train.py: {rows} rows came upstream, not {wanted}: {gateway.log()}")
-                time.sleep(0.1)
-
         try:
             gateway.broker("site")
-            upstream = gateway.broker("upstream")
-
-            def subscribe():
-                subscriber = gateway.start(["mosquitto_sub", "-p", str(gateway.plain_port), "-q", "1", "-t", "sums/#"],
-                                           stdout=subprocess.PIPE)
-                threading.Thread(target=read, args=(subscriber.stdout,), daemon=True).start()
-                time.sleep(0.5)
-
-            subscribe()
+            broker = gateway.broker("upstream")
+            upstream = Upstream(gateway)
+            upstream.subscribe()
             start = (int(time.time()) // 60 - 60) * 60_000
             headwater = gateway.run()
             half = EVENTS // 2
             gateway.publish("readings/a", readings(0, half, start))
             gateway.publish("readings/broken", ["no object", {"device": 1, "ts": "never"}])
-            windows = half // DEVICES // 6 - 1
-            until(windows * DEVICES)
+            upstream.until(windows(half))
             headwater.send_signal(signal.SIGHUP)
             time.sleep(1)
             stop(gateway, headwater)
             # Upstream is away when it starts again, with its state.
-            upstream.kill()
-            upstream.wait()
+            broker.kill()
+            broker.wait()
             headwater = gateway.run()
             gateway.publish("readings/a", readings(half, half, start))
             time.sleep(2)
             gateway.broker("upstream")
-            subscribe()
+            upstream.subscribe()
             # Windows of before the restart, which have been counted, and those after it.
-            until((EVENTS // DEVICES // 6 - 1) * DEVICES)
+            upstream.until(windows(EVENTS))
             stop(gateway, headwater)
         finally:
             gateway.end()
-    print(f"cross/train.py: {EVENTS} events, {rows} rows upstream")
+    print(f"cross/train.py: {EVENTS} events, {upstream.rows} rows upstream")
 
 
 def operators():
@@ -202,8 +243,4 @@ def operators():
 
 
 os.chdir(pathlib.Path(__file__).resolve().parent.parent)
-if sys.argv[1] == "days":
-    days(tls=True)
-    days(tls=False)
-else:
-    operators()
+{"first": first, "days": lambda: days(tls=False), "tls": lambda: days(tls=True), "operators": operators}[sys.argv[1]]()
