@@ -372,7 +372,7 @@ impl Connection {
         if !options.acknowledge_on_receipt {
             mqtt.set_ack_mode(AckMode::Manual);
         }
-        // The subscriptions have a place, whatever waits.
+        // Subscriptions come before all acknowledgements of their connection, so that there is a place for each.
         let capacity = ACKNOWLEDGEMENTS + options.subscriptions.len() + options.unsubscribe.len();
         AsyncClient::builder(mqtt).capacity(capacity).build()
     }
