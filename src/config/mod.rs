@@ -425,7 +425,7 @@ fn checked_credential(name: String) -> Result<String, String> {
 fn state(r: &mut Reader<'_>, s: &mut Section<'_>) -> State {
     State {
         dir: s.file(r, "dir").unwrap_or_else(|| PathBuf::from("state")),
-        // The most commits touch some twenty pages. With four times as much no less is written, also with 100,000 keys.
+        // Most commits touch some twenty pages. With four times as much no less is written, also with 100,000 keys.
         cache_size_bytes: s.size(r, "cache_size", (64 * KIB, 4 * GIB), 512 * KIB),
         ballast_bytes: s.size(r, "ballast", (0, 64 * GIB), 8 * MIB),
     }
