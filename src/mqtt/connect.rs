@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use rumqttc::{BrokerSessionResumePolicy, IncomingPacketSizeLimit, MqttOptions};
 
+use super::socket;
+
 /// A broker.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
@@ -185,6 +187,7 @@ impl Endpoint {
         let mut network = options.network_options();
         network.set_tcp_nodelay(true);
         options.set_network_options(network);
+        options.set_socket_connector(socket::connect);
         options
     }
 }

@@ -2,19 +2,22 @@
 //!
 //! A source connection and a forward connection are separate clients, each with one task that does nothing but poll
 //! its event loop at full speed: a `poll` that is cancelled loses packets, and one that waits for us lets the
-//! keep-alive lapse. After any error the event loop is thrown away and a new one made, so that nothing from
-//! before a cut (an acknowledgement, a publish) can reach the connection after it.
+//! keep-alive lapse. Under each is a `socket` that makes few calls to the system for many packets. After any error the
+//! event loop is thrown away and a new one made, so that nothing from before a cut (an acknowledgement, a publish) can
+//! reach the connection after it.
 //!
 //! What is deliberately absent: QoS 2 (the client's state for it lives in memory and does not survive a crash),
 //! topic aliases, and any decision: what to do with an event is said by the engine and the runtime.
 //!
 //! Bounds: unacknowledged input is bounded by the Receive Maximum we advertise, where the broker heeds it, and by 16 MiB
-//! where it does not, at which the connection ends until there is room again; QoS 0 input by [`SourceOptions::qos0_limit_bytes`], beyond which it is
-//! dropped and counted; output in flight by [`ForwardOptions::in_flight`].
+//! where it does not, at which the connection ends until there is room again; QoS 0 input by
+//! [`SourceOptions::qos0_limit_bytes`], beyond which it is dropped and counted; output in flight by
+//! [`ForwardOptions::in_flight`].
 
 mod connect;
 mod forward;
 mod probe;
+mod socket;
 mod source;
 
 pub use connect::{Credentials, Endpoint, Tls, TlsError};
