@@ -176,6 +176,9 @@ struct Connection {
     delivered: bool,
 }
 
+/// Rows that wait are given to the client's socket so many at a time.
+const WRITE_BATCH: usize = 32;
+
 /// A row that the broker declines so often without a reason that could pass is refused.
 const DECLINED_LIMIT: u32 = 5;
 
@@ -252,6 +255,7 @@ impl Connection {
         let mut mqtt = self.options.endpoint.options(&self.options.client_id);
         mqtt.set_clean_start(true);
         mqtt.set_outgoing_inflight_upper_limit(self.options.in_flight);
+        mqtt.set_max_request_batch(WRITE_BATCH);
         let capacity = usize::from(self.options.in_flight);
         let (client, mut event_loop) = AsyncClient::builder(mqtt).capacity(capacity).build();
         let (up, mut is_up) = mpsc::channel(1);
