@@ -1,11 +1,14 @@
 //! The socket under a client: few calls to the system for many packets.
 //!
-//! Such a call costs several times what is done for a message besides, while a client flushes each acknowledgement by itself,
-//! and a broker sends each publish by itself. So
+//! Such a call costs several times what is done for a message besides, while a client flushes each acknowledgement by
+//! itself, and a broker sends each publish by itself. So
 //! - what is flushed is written when the client reads next, and it reads whenever there is nothing else to do: packets that
 //!   follow one another at once go together. So whoever writes must read afterwards, in the same task;
-//! - where little comes again and again in quick succession, it is left to gather for [`PAUSE`]. Not where we have just
-//!   written: a broker whose window was full goes on only then.
+//! - where little comes again and again in quick succession, it is left to gather: at a thousand messages a second and more
+//!   each is a millisecond or two later. Not where we have just written: a broker whose window was full goes on only then.
+//!
+//! What waits here when the process dies is lost, and no promise with it: an acknowledgement has its message sent again, a
+//! row its QoS 1; one of QoS 0 is sent at most once.
 //!
 //! Bound: what waits to be written takes [`MOST_WAITING`] bytes; with more it is written at once.
 
@@ -15,13 +18,14 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rumqttc::NetworkOptions;
+use rustix::net::sockopt::set_tcp_quickack;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// A thousand acknowledgements.
+/// A thousand acknowledgements, or under TLS some 150.
 const MOST_WAITING: usize = 4_096;
-/// How long what comes is left to gather.
+/// How long what comes is left to gather; up to a millisecond more, the timer's tick.
 const PAUSE: Duration = Duration::from_millis(1);
 /// A socket that is empty again so soon has little in it each time.
 const SOON: Duration = Duration::from_micros(500);
@@ -54,7 +58,7 @@ impl Socket {
         let now = Instant::now();
         Self {
             stream,
-            waiting: Vec::new(),
+            waiting: Vec::with_capacity(MOST_WAITING),
             written: 0,
             gathering: Gathering::new(now),
             pause: Box::pin(sleep_until(now)),
@@ -71,10 +75,10 @@ impl Socket {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 written => self.written += written,
             }
+            self.gathering.wrote(Instant::now());
         }
         self.waiting.clear();
         self.written = 0;
-        self.gathering.wrote(Instant::now());
         Poll::Ready(Ok(()))
     }
 }
@@ -86,22 +90,29 @@ impl AsyncRead for Socket {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        // A peer that takes nothing may first want to be rid of something.
-        if let Poll::Ready(Err(error)) = this.write_waiting(context) {
-            return Poll::Ready(Err(error));
-        }
-        if this.is_pausing {
+        // A peer that takes nothing may first want to be rid of something; and one that is gone may have said why.
+        let written = this.write_waiting(context);
+        let paused = this.is_pausing;
+        if paused {
             ready!(this.pause.as_mut().poll(context));
             this.is_pausing = false;
-            this.gathering.paused(this.pause.deadline());
+            this.gathering.paused();
         }
         let before = buffer.filled().len();
         if let Poll::Ready(done) = Pin::new(&mut this.stream).poll_read(context, buffer) {
             this.gathering.came(buffer.filled().len() - before);
+            if paused {
+                // What is read late the system acknowledges late, and a broker that gathers, too (Nagle's algorithm) sends
+                // nothing until then. If it cannot be told to hurry, that is all there is.
+                let _ = set_tcp_quickack(&this.stream, true);
+            }
             return Poll::Ready(done);
         }
+        if let Poll::Ready(Err(error)) = written {
+            return Poll::Ready(Err(error));
+        }
         let now = Instant::now();
-        if this.gathering.is_empty(now) {
+        if this.gathering.emptied(now) {
             this.pause.as_mut().reset(now + PAUSE);
             this.is_pausing = this.pause.as_mut().poll(context).is_pending();
         }
@@ -120,7 +131,9 @@ impl AsyncWrite for Socket {
             ready!(this.write_waiting(context))?;
         }
         if bytes.len() > MOST_WAITING {
-            return Pin::new(&mut this.stream).poll_write(context, bytes);
+            let written = ready!(Pin::new(&mut this.stream).poll_write(context, bytes))?;
+            this.gathering.wrote(Instant::now());
+            return Poll::Ready(Ok(written));
         }
         this.waiting.extend_from_slice(bytes);
         Poll::Ready(Ok(bytes.len()))
@@ -141,7 +154,8 @@ impl Drop for Socket {
     /// A client that takes leave does not read any more.
     fn drop(&mut self) {
         if let Some(rest @ [_, ..]) = self.waiting.get(self.written..) {
-            // If there is no room for it, the peer sees the connection close, which says as much.
+            // If there is no room for it, the peer sees the connection close, which says as much as a farewell; what was not
+            // acknowledged it sends again.
             let _ = self.stream.try_write(rest);
         }
     }
@@ -150,8 +164,8 @@ impl Drop for Socket {
 /// Whether what comes is to be left to gather.
 #[derive(Debug)]
 struct Gathering {
-    /// When the socket was seen to be empty last, or a pause ended.
-    since: Instant,
+    /// When the socket was seen to be empty last; nothing after a pause, in which a peer may have held back more.
+    since: Option<Instant>,
     /// Whether anything has come since.
     came: bool,
     not_before: Instant,
@@ -160,7 +174,7 @@ struct Gathering {
 impl Gathering {
     const fn new(now: Instant) -> Self {
         Self {
-            since: now,
+            since: Some(now),
             came: false,
             not_before: now,
         }
@@ -174,29 +188,36 @@ impl Gathering {
         self.not_before = now + AFTER_WRITE;
     }
 
-    const fn paused(&mut self, until: Instant) {
-        self.since = until;
+    const fn paused(&mut self) {
+        self.since = None;
     }
 
     /// The socket is empty: whether to pause.
-    fn is_empty(&mut self, now: Instant) -> bool {
-        let soon = now.saturating_duration_since(self.since) < SOON;
+    fn emptied(&mut self, now: Instant) -> bool {
+        let since = self.since.replace(now);
+        let soon = since.is_some_and(|since| now.saturating_duration_since(since) < SOON);
         let came = std::mem::take(&mut self.came);
-        self.since = now;
         soon && came && now >= self.not_before
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use std::future::poll_fn;
+    use std::task::Waker;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
     use tokio::net::TcpListener;
+    use tokio::task::yield_now;
+    use tokio::time::{advance, pause, timeout};
 
     use super::*;
 
+    /// A wake-up that is lost is an error, not a wait for ever.
     fn run(test: impl Future<Output = io::Result<()>>) {
         let mut builder = tokio::runtime::Builder::new_current_thread();
         let runtime = builder.enable_all().build().expect("a runtime");
+        let test = async { timeout(Duration::from_secs(60), test).await? };
         runtime.block_on(test).expect("the sockets work");
     }
 
@@ -207,6 +228,26 @@ mod tests {
         options.set_tcp_nodelay(true);
         let socket = connect(address, options).await?;
         Ok((socket, listener.accept().await?.0))
+    }
+
+    /// What a client that reads finds at once.
+    fn read_now(socket: &mut Socket) -> Option<usize> {
+        let (mut bytes, mut context) = ([0; 64], Context::from_waker(Waker::noop()));
+        let mut buffer = ReadBuf::new(&mut bytes);
+        let read = Pin::new(socket).poll_read(&mut context, &mut buffer);
+        let filled = buffer.filled().len();
+        match read {
+            Poll::Ready(done) => done.ok().map(|()| filled),
+            Poll::Pending => None,
+        }
+    }
+
+    fn write_now(socket: &mut Socket, bytes: &[u8]) -> Option<usize> {
+        let mut context = Context::from_waker(Waker::noop());
+        match Pin::new(socket).poll_write(&mut context, bytes) {
+            Poll::Ready(done) => done.ok(),
+            Poll::Pending => None,
+        }
     }
 
     #[test]
@@ -297,34 +338,118 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_is_bounded_and_comes_once_even_if_part_of_it_was_written() {
+        run(async {
+            let (mut socket, mut peer) = pair().await?;
+            let byte = |at: usize| ((at * 31) >> 3) as u8;
+            let (mut accepted, mut partly) = (0, false);
+            socket.stream.writable().await?;
+            // Nobody reads, until nothing more is taken.
+            for size in (1..100).cycle() {
+                let packet: Vec<u8> = (accepted..accepted + size).map(byte).collect();
+                let mut taken = write_now(&mut socket, &packet);
+                if taken.is_none() {
+                    // The runtime may just want its turn.
+                    yield_now().await;
+                    taken = write_now(&mut socket, &packet);
+                }
+                let Some(some) = taken else {
+                    break;
+                };
+                accepted += some;
+                partly |= socket.written > 0;
+                assert!(socket.waiting.len() <= MOST_WAITING);
+                assert_eq!(socket.waiting.capacity(), MOST_WAITING);
+            }
+            partly |= socket.written > 0;
+            assert!(partly, "a write was cut short");
+            let mut found = vec![0; accepted - (socket.waiting.len() - socket.written)];
+            peer.read_exact(&mut found).await?;
+            socket.stream.ready(Interest::WRITABLE).await?;
+            drop(socket);
+            peer.read_to_end(&mut found).await?;
+            assert_eq!(found.len(), accepted);
+            let differing = (0..accepted).find(|at| found[*at] != byte(*at));
+            assert_eq!(differing, None);
+            Ok(())
+        });
+    }
+
+    #[test]
     fn little_that_comes_again_and_again_is_left_to_gather() {
-        let begin = Instant::now();
-        let at = |micros| begin + Duration::from_micros(micros);
-        let mut gathering = Gathering::new(begin);
-        assert!(!gathering.is_empty(at(100)), "nothing came");
-        gathering.came(170);
-        assert!(!gathering.is_empty(at(1_000)), "after a long while");
-        gathering.came(170);
-        assert!(gathering.is_empty(at(1_300)), "soon after that");
-        // For as long as the pauses find something.
-        gathering.paused(at(2_300));
-        gathering.came(900);
-        assert!(gathering.is_empty(at(2_400)));
-        gathering.paused(at(3_400));
-        assert!(!gathering.is_empty(at(3_410)));
+        run(async {
+            let (mut socket, mut peer) = pair().await?;
+            pause();
+            advance(10 * AFTER_WRITE).await;
+            assert_eq!(read_now(&mut socket), None);
+            assert!(!socket.is_pausing, "nothing has come");
+            for _ in 0..3 {
+                peer.write_all(b"one").await?;
+                socket.stream.readable().await?;
+                assert_eq!(read_now(&mut socket), Some(3));
+                assert_eq!(read_now(&mut socket), None);
+                assert!(socket.is_pausing, "it came at once");
+                peer.write_all(b"two").await?;
+                socket.stream.readable().await?;
+                assert_eq!(read_now(&mut socket), None, "it gathers");
+                advance(2 * PAUSE).await;
+                assert_eq!(read_now(&mut socket), Some(3));
+                assert_eq!(read_now(&mut socket), None);
+                assert!(!socket.is_pausing, "a peer may have held back more");
+            }
+            advance(SOON).await;
+            peer.write_all(b"one").await?;
+            socket.stream.readable().await?;
+            assert_eq!(read_now(&mut socket), Some(3));
+            assert_eq!(read_now(&mut socket), None);
+            assert!(!socket.is_pausing, "it came after a while");
+            Ok(())
+        });
     }
 
     #[test]
     fn what_may_be_an_answer_is_not_left_to_gather() {
-        let begin = Instant::now();
-        let at = |micros| begin + Duration::from_micros(micros);
-        let mut gathering = Gathering::new(begin);
-        gathering.wrote(at(0));
-        for micros in (100..5_000).step_by(100) {
-            gathering.came(170);
-            assert!(!gathering.is_empty(at(micros)), "after {micros} us");
-        }
-        gathering.came(170);
-        assert!(gathering.is_empty(at(5_050)));
+        run(async {
+            for size in [4, MOST_WAITING, MOST_WAITING + 1] {
+                let (mut socket, mut peer) = pair().await?;
+                pause();
+                advance(10 * AFTER_WRITE).await;
+                assert_eq!(read_now(&mut socket), None);
+                assert_eq!(write_now(&mut socket, &vec![7; size]), Some(size));
+                assert_eq!(read_now(&mut socket), None);
+                for is_answer in [true, false] {
+                    peer.write_all(b"one").await?;
+                    socket.stream.readable().await?;
+                    assert_eq!(read_now(&mut socket), Some(3));
+                    assert_eq!(read_now(&mut socket), None);
+                    assert_eq!(!socket.is_pausing, is_answer, "after {size} bytes");
+                    advance(AFTER_WRITE).await;
+                    assert_eq!(read_now(&mut socket), None);
+                }
+                tokio::time::resume();
+            }
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn what_a_peer_said_before_it_went_is_read_though_it_takes_nothing_more() {
+        run(async {
+            let (mut socket, mut peer) = pair().await?;
+            peer.write_all(b"farewell").await?;
+            drop(peer);
+            socket.stream.readable().await?;
+            // The first write learns that nobody is there, the next one fails.
+            for _ in 0..2 {
+                assert_eq!(write_now(&mut socket, b"too late"), Some(8));
+                let written = poll_fn(|context| socket.write_waiting(context)).await;
+                if written.is_err() {
+                    break;
+                }
+            }
+            assert_ne!(socket.waiting.len(), socket.written, "it failed");
+            assert_eq!(read_now(&mut socket), Some(8));
+            Ok(())
+        });
     }
 }

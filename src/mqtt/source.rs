@@ -333,6 +333,8 @@ impl Connection {
             let since = tokio::time::Instant::now();
             let (client, mut event_loop) = self.client();
             let (reason, connected) = self.poll(&client, &mut event_loop).await;
+            // It is not read any more: nobody is to wait for it.
+            drop(event_loop);
             if self.stopping.load(Ordering::Relaxed) {
                 return;
             }
