@@ -4,8 +4,9 @@
 //! itself, and a broker sends each publish by itself. So
 //! - what is flushed is written when the client reads next, and it reads whenever there is nothing else to do: packets that
 //!   follow one another at once go together. So whoever writes must read afterwards, in the same task;
-//! - where little comes again and again in quick succession, it is left to gather: at a thousand messages a second and more
-//!   each is a millisecond or two later. Not where we have just written: a broker whose window was full goes on only then.
+//! - where little comes again and again in quick succession, it is left to gather: at more than some two thousand messages a
+//!   second each is a millisecond or two later. Not where we have just written: a broker whose window was full goes on only
+//!   then.
 //!
 //! What waits here when the process dies is lost, and no promise with it: an acknowledgement has its message sent again, a
 //! row its QoS 1; one of QoS 0 is sent at most once.
