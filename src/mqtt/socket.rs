@@ -72,16 +72,28 @@ impl Socket {
             return Poll::Ready(Ok(()));
         }
         while let Some(rest @ [_, ..]) = self.waiting.get(self.written..) {
-            match ready!(Pin::new(&mut self.stream).poll_write(context, rest))? {
+            let written = write(&mut self.stream, &mut self.gathering, context, rest);
+            match ready!(written)? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 written => self.written += written,
             }
-            self.gathering.wrote(Instant::now());
         }
         self.waiting.clear();
         self.written = 0;
         Poll::Ready(Ok(()))
     }
+}
+
+/// Writes, and notes that what comes next may be an answer.
+fn write(
+    stream: &mut TcpStream,
+    gathering: &mut Gathering,
+    context: &mut Context<'_>,
+    bytes: &[u8],
+) -> Poll<io::Result<usize>> {
+    let written = ready!(Pin::new(stream).poll_write(context, bytes))?;
+    gathering.wrote(Instant::now());
+    Poll::Ready(Ok(written))
 }
 
 impl AsyncRead for Socket {
@@ -132,9 +144,7 @@ impl AsyncWrite for Socket {
             ready!(this.write_waiting(context))?;
         }
         if bytes.len() > MOST_WAITING {
-            let written = ready!(Pin::new(&mut this.stream).poll_write(context, bytes))?;
-            this.gathering.wrote(Instant::now());
-            return Poll::Ready(Ok(written));
+            return write(&mut this.stream, &mut this.gathering, context, bytes);
         }
         this.waiting.extend_from_slice(bytes);
         Poll::Ready(Ok(bytes.len()))
@@ -222,6 +232,11 @@ mod tests {
         runtime.block_on(test).expect("the sockets work");
     }
 
+    /// The byte at a place of a long stream.
+    const fn byte(at: usize) -> u8 {
+        ((at * 31) >> 3) as u8
+    }
+
     async fn pair() -> io::Result<(Socket, TcpStream)> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?.to_string();
@@ -300,7 +315,6 @@ mod tests {
                 0 => random.usize(1..3 * MOST_WAITING),
                 _ => random.usize(1..40),
             });
-            let byte = |at: usize| ((at * 31) >> 3) as u8;
             // The peer gives back all it gets, and both ways are full at times.
             let echo = tokio::spawn(async move {
                 let (mut from, mut to) = peer.split();
@@ -342,7 +356,6 @@ mod tests {
     fn what_waits_is_bounded_and_comes_once_even_if_part_of_it_was_written() {
         run(async {
             let (mut socket, mut peer) = pair().await?;
-            let byte = |at: usize| ((at * 31) >> 3) as u8;
             let (mut accepted, mut partly) = (0, false);
             socket.stream.writable().await?;
             // Nobody reads, until nothing more is taken.
