@@ -152,8 +152,7 @@ impl Pacer {
             self.stalled_at = count;
             self.stalls = 1;
         }
-        // A broker that sends one by one is not kept waiting for a second interval.
-        if self.stalls >= STALLS_TO_LEARN || count == 1 {
+        if self.stalls >= STALLS_TO_LEARN {
             self.learned = Some(count);
         }
     }
@@ -330,6 +329,19 @@ mod tests {
             Some(0),
             "the broker's window is larger than it seemed"
         );
+    }
+
+    #[test]
+    fn a_publish_that_follows_an_acknowledgement_by_chance_makes_no_window_of_one() {
+        let mut pacer = pacer(100);
+        pacer.arrived(0);
+        assert_eq!(pacer.due(), Some(SECOND));
+        pacer.commit_begins(SECOND);
+        pacer.sealed();
+        pacer.acknowledged(1, SECOND + 3_000);
+        pacer.arrived(SECOND + 10_000);
+        assert_eq!(pacer.learned(), None);
+        assert_ne!(pacer.due(), Some(0), "a commit for each message");
     }
 
     /// A broker with a window, and devices that report at random, for an hour, whose second half has a rate of its own:
