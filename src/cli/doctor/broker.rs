@@ -33,7 +33,11 @@ pub(super) async fn examine(connection: &ConnectionSettings, findings: &mut Find
                 remedy,
             );
             if loopback {
-                mosquitto::examine_files(connection.session_expiry, findings);
+                mosquitto::examine_files(
+                    connection.session_expiry,
+                    connection.receive_maximum,
+                    findings,
+                );
             }
             return;
         }
@@ -83,7 +87,11 @@ pub(super) async fn examine(connection: &ConnectionSettings, findings: &mut Find
         Err(error) => findings.good(&subject, &format!("says nothing about itself: {error}")),
     }
     if loopback {
-        mosquitto::examine_files(connection.session_expiry, findings);
+        mosquitto::examine_files(
+            connection.session_expiry,
+            connection.receive_maximum,
+            findings,
+        );
     }
 }
 

@@ -35,8 +35,13 @@ pub(super) fn examine_counters(said: &[(String, String)], subject: &str, finding
     }
 }
 
-/// Judges mosquitto.conf and what it includes, if they can be read. Our session is to be kept for `session_expiry`.
-pub(super) fn examine_files(session_expiry: Duration, findings: &mut Findings) {
+/// Judges mosquitto.conf and what it includes, if they can be read. Our session is to be kept for `session_expiry`, with up to
+/// `receive_maximum` messages that were sent and not acknowledged.
+pub(super) fn examine_files(
+    session_expiry: Duration,
+    receive_maximum: u16,
+    findings: &mut Findings,
+) {
     let Ok(main) = std::fs::read_to_string(MAIN_FILE) else {
         return;
     };
@@ -50,7 +55,7 @@ pub(super) fn examine_files(session_expiry: Duration, findings: &mut Findings) {
             }
         }
     }
-    examine_text(&text, session_expiry, findings);
+    examine_text(&text, session_expiry, receive_maximum, findings);
 }
 
 fn included(dir: &Path) -> Vec<PathBuf> {
@@ -81,7 +86,12 @@ fn expiration(text: &str) -> Option<Duration> {
     Some(Duration::from_secs(count.checked_mul(hours * 3_600)?))
 }
 
-fn examine_text(text: &str, session_expiry: Duration, findings: &mut Findings) {
+fn examine_text(
+    text: &str,
+    session_expiry: Duration,
+    receive_maximum: u16,
+    findings: &mut Findings,
+) {
     let subject = MAIN_FILE;
     let value = |name: &str| {
         let lines = text.lines().map(str::trim);
@@ -129,12 +139,13 @@ fn examine_text(text: &str, session_expiry: Duration, findings: &mut Findings) {
         );
     }
     let queued = number("max_queued_messages", 1_000);
-    if queued != 0 && queued <= 1_000 {
+    if queued != 0 && queued <= u64::from(receive_maximum).max(1_000) {
         findings.warn(
             subject,
             &format!(
-                "max_queued_messages is {queued}: when we are away longer than it takes to fill, the broker drops what \
-                 its publishers take for sent"
+                "max_queued_messages is {queued}, among them up to {receive_maximum} (receive_maximum) that we had and did not \
+                 commit before a crash: when we are away longer than it takes to fill, the broker drops what its publishers \
+                 take for sent"
             ),
             "max_queued_messages 100000, or as many as your devices send during the longest absence",
         );
@@ -149,7 +160,7 @@ mod tests {
 
     fn worst(text: &str) -> (usize, usize) {
         let mut findings = Findings::default();
-        examine_text(text, Duration::from_secs(7 * 86_400), &mut findings);
+        examine_text(text, Duration::from_secs(7 * 86_400), 2_000, &mut findings);
         (findings.failures, findings.warnings)
     }
 
@@ -163,6 +174,9 @@ mod tests {
         );
         let careful = "  persistence true\nautosave_interval\t30\nmax_queued_messages 1000\nmax_queued_messages 100000";
         assert_eq!(worst(careful), (0, 0));
+        // Full of what we had not committed when we went.
+        let as_the_window = format!("{careful}\nmax_queued_messages 2000");
+        assert_eq!(worst(&as_the_window), (0, 1));
         assert_eq!(
             worst("persistence true\nautosave_on_changes true\nmax_queued_messages 0"),
             (0, 0)
