@@ -1,8 +1,8 @@
-//! Any bytes as stored state: values, keys, ledgers and outbox rows are read or refused, never a panic.
+//! Any bytes as stored state: values, keys, packed pieces, ledgers and outbox rows are read or refused, never a panic.
 #![no_main]
 
 use headwater::engine::{Ledger, decode_rows};
-use headwater::state::{Decoder, Encoder, decode_key, key_bytes};
+use headwater::state::{Decoder, Encoder, decode_key, key_bytes, unpack, unpacked_len};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -15,6 +15,9 @@ fuzz_target!(|bytes: &[u8]| {
         let mut again = Vec::new();
         key_bytes(&key, &mut again);
         assert!(decode_key(&again).is_ok());
+    }
+    if let Ok(unpacked) = unpack(bytes) {
+        assert_eq!(unpacked_len(bytes), Ok(unpacked.len()));
     }
     let _ = decode_rows(&bytes.to_vec().into());
     let _ = Ledger::new(10).restore(&mut Decoder::new(bytes));

@@ -18,8 +18,8 @@ use crate::types::{EventTime, Fingerprint, Timeline};
 
 /// Version 2 tells where a pane of a window lies from the pane written before it, version 3 the id of a publish from the
 /// one before it, and keeps the rows of patterns that wait apart from their keys, version 4 has 40 bits of its hash, and
-/// keys without what they share with the one before.
-const STATE_VERSION: u8 = 4;
+/// keys without what they share with the one before, version 5 has 32 bits of the hash.
+const STATE_VERSION: u8 = 5;
 const META_VERSION: u8 = 1;
 /// Pieces of a snapshot, with what the last key adds. LZ4 looks back 64 KiB.
 const PIECE_BYTES: usize = 60 * 1024;

@@ -25,7 +25,7 @@ mod packing;
 pub use decode::Decoder;
 pub use encode::Encoder;
 pub use key::{decode_key, decode_key_into, key_bytes, push_key};
-pub use packing::{Packed, pack, unpack, unpacked_len};
+pub use packing::{Packed, pack, pack_tightly, unpack, unpacked_len};
 
 /// How deep values may nest (an ARRAY of ARRAY is two). Types written in SQL stay far below it.
 pub const MAX_DEPTH: u32 = 64;

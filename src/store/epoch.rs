@@ -10,7 +10,7 @@ use super::head::{HeadPage, Overflow, filling};
 use super::ledger::{BASE, DEAD, DELTAS, HEAD, HEAD_KEY, OUTBOX, put, put_pieces};
 use super::record::{FRAME_BYTES, Kind, encode_dead, encode_outbox};
 use super::{CommitStats, EpochCommit, StateWrite, StoreOptions, Totals};
-use crate::state::pack;
+use crate::state::pack_tightly;
 
 /// The transaction of one epoch.
 pub(super) struct EpochWriter<'t> {
@@ -52,7 +52,7 @@ impl<'t> EpochWriter<'t> {
         match state {
             StateWrite::Unchanged => {}
             StateWrite::Delta(bytes) => {
-                let packed = pack(bytes);
+                let packed = pack_tightly(bytes);
                 self.page.append_delta(epoch, &packed);
                 put_log(self.tx, &mut self.page)?;
                 self.carry(bytes.len(), packed.len());

@@ -12,7 +12,7 @@ use super::error::Fault;
 use crate::state::{Decoder, Encoder, pack};
 
 /// The format of frames, head record, outbox chunks, dead letters, tables and fallback.
-pub(super) const FORMAT: u8 = 4;
+pub(super) const FORMAT: u8 = 5;
 
 /// What a frame adds to its payload.
 pub(super) const FRAME_BYTES: usize = 9;
@@ -148,7 +148,7 @@ mod tests {
     fn the_bytes_are_fixed_for_ever() {
         assert_eq!(
             frame(Kind::Delta, 7, b"ab"),
-            [4, 72, 196, 133, 41, 253, 220, 84, 165, b'a', b'b']
+            [5, 72, 196, 133, 41, 253, 220, 84, 165, b'a', b'b']
         );
         assert_eq!(encode_outbox(3, -1, b"xy"), [3, 1, 0, b'x', b'y']);
     }

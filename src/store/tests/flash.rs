@@ -39,6 +39,36 @@ fn what_resembles_itself_is_packed_in_the_file_and_in_the_fallback() {
 }
 
 #[test]
+fn what_a_quiet_minute_changes_is_packed_tightly_and_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path());
+    let reading = |device: u32| {
+        let mean = f64::from(device * 31 % 1_000) / 10.0;
+        let device = format!("+{}", device % 10);
+        [
+            device.as_bytes(),
+            b"\0\0\x01\0\x08\x09",
+            &mean.to_le_bytes(),
+        ]
+        .concat()
+    };
+    let changed: Vec<u8> = (0..1_000).flat_map(reading).collect();
+    let stats = store.commit(&delta(1, &changed)).unwrap();
+    let fast = crate::state::pack(&changed).len() as u64;
+    let packed = stats.totals.delta_bytes;
+    assert!(packed * 4 < fast * 3, "{packed} of {fast}");
+    store.export_fallback().unwrap().unwrap();
+    drop(store);
+    for fall_back in [false, true] {
+        if fall_back {
+            fs::write(dir.path().join("headwater.redb"), b"").unwrap();
+        }
+        let (_, recovered) = open(dir.path());
+        assert_eq!(recovered.deltas, [(1, changed.clone())], "{fall_back}");
+    }
+}
+
+#[test]
 fn a_small_epoch_costs_few_bytes_of_flash() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, _) = open(dir.path());
