@@ -143,9 +143,9 @@ fn examine_text(
         findings.warn(
             subject,
             &format!(
-                "max_queued_messages is {queued}, which what we had and did not commit before a crash counts in, up to {} \
-                 (receive_maximum): when we are away longer than it takes to fill, the broker drops what its publishers take for \
-                 sent",
+                "max_queued_messages is {queued}, and what we had not committed when we were cut off can take up to {} of it \
+                 (receive_maximum): when we are away longer than the rest takes to fill, the broker drops what its publishers \
+                 take for sent",
                 queued.min(receive_maximum.into())
             ),
             "max_queued_messages 100000, or as many as your devices send during the longest absence",
