@@ -184,11 +184,15 @@ mod tests {
     #[test]
     fn what_does_not_shrink_stays_as_it_is() {
         assert_eq!(pack(b"ab"), [0, b'a', b'b']);
-        let random: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..))
-            .take(10_000)
-            .collect();
+        let random = noise(10_000);
         assert_eq!(pack(&random).len(), 10_001);
         assert_eq!(pack_tightly(&random).len(), 10_001);
+    }
+
+    fn noise(len: usize) -> Vec<u8> {
+        std::iter::repeat_with(|| fastrand::u8(..))
+            .take(len)
+            .collect()
     }
 
     /// A reading for each of so many devices, as little-endian doubles between what is the same for all.
@@ -202,14 +206,11 @@ mod tests {
 
     #[test]
     fn what_a_quiet_minute_changes_is_packed_tightly() {
-        let noise: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..))
-            .take(16_000)
-            .collect();
         for (bytes, tight) in [
             (readings(100), false),
             (readings(1_000), true),
             (readings(10_000), false),
-            ([vec![0; 4_000], noise].concat(), false),
+            ([vec![0; 4_000], noise(16_000)].concat(), false),
         ] {
             let packed = pack_tightly(&bytes);
             assert_eq!(packed[0], if tight { DEFLATE } else { LZ4 });

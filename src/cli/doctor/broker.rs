@@ -33,11 +33,7 @@ pub(super) async fn examine(connection: &ConnectionSettings, findings: &mut Find
                 remedy,
             );
             if loopback {
-                mosquitto::examine_files(
-                    connection.session_expiry,
-                    connection.receive_maximum,
-                    findings,
-                );
+                mosquitto::examine_files(connection, findings);
             }
             return;
         }
@@ -87,11 +83,7 @@ pub(super) async fn examine(connection: &ConnectionSettings, findings: &mut Find
         Err(error) => findings.good(&subject, &format!("says nothing about itself: {error}")),
     }
     if loopback {
-        mosquitto::examine_files(
-            connection.session_expiry,
-            connection.receive_maximum,
-            findings,
-        );
+        mosquitto::examine_files(connection, findings);
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Findings;
+use crate::runtime::ConnectionSettings;
 
 const MAIN_FILE: &str = "/etc/mosquitto/mosquitto.conf";
 
@@ -35,13 +36,8 @@ pub(super) fn examine_counters(said: &[(String, String)], subject: &str, finding
     }
 }
 
-/// Judges mosquitto.conf and what it includes, if they can be read. Our session is to be kept for `session_expiry`, with up to
-/// `receive_maximum` messages that were sent and not acknowledged.
-pub(super) fn examine_files(
-    session_expiry: Duration,
-    receive_maximum: u16,
-    findings: &mut Findings,
-) {
+/// Judges mosquitto.conf and what it includes, if they can be read, for our session.
+pub(super) fn examine_files(connection: &ConnectionSettings, findings: &mut Findings) {
     let Ok(main) = std::fs::read_to_string(MAIN_FILE) else {
         return;
     };
@@ -55,7 +51,12 @@ pub(super) fn examine_files(
             }
         }
     }
-    examine_text(&text, session_expiry, receive_maximum, findings);
+    examine_text(
+        &text,
+        connection.session_expiry,
+        connection.receive_maximum,
+        findings,
+    );
 }
 
 fn included(dir: &Path) -> Vec<PathBuf> {
@@ -86,6 +87,7 @@ fn expiration(text: &str) -> Option<Duration> {
     Some(Duration::from_secs(count.checked_mul(hours * 3_600)?))
 }
 
+/// The session is to be kept for `session_expiry`, with up to `receive_maximum` messages that were sent and not acknowledged.
 fn examine_text(
     text: &str,
     session_expiry: Duration,

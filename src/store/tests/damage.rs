@@ -111,11 +111,7 @@ fn without_a_fallback_it_refuses_to_start_and_says_how_to_go_on() {
 
 #[test]
 fn a_crash_between_quarantine_and_restoring_is_made_good() {
-    let dir = tempfile::tempdir().unwrap();
-    let (mut store, _) = open(dir.path());
-    fill(&mut store);
-    store.export_fallback().unwrap();
-    drop(store);
+    let dir = filled_with_fallback();
     fs::rename(
         dir.path().join("headwater.redb"),
         dir.path().join("headwater.redb.corrupt-1"),
@@ -133,11 +129,7 @@ fn a_crash_between_quarantine_and_restoring_is_made_good() {
 
 #[test]
 fn every_flipped_byte_is_found_or_harmless() {
-    let dir = tempfile::tempdir().unwrap();
-    let (mut store, _) = open(dir.path());
-    fill(&mut store);
-    store.export_fallback().unwrap();
-    drop(store);
+    let dir = filled_with_fallback();
     let path = dir.path().join("headwater.redb");
     let image = fs::read(&path).unwrap();
     let used: Vec<usize> = (0..image.len()).filter(|at| image[*at] != 0).collect();
@@ -193,10 +185,7 @@ fn pages_that_rot_under_an_open_file_are_an_error_and_no_panic() {
 
 #[test]
 fn a_fallback_with_a_flipped_byte_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
-    let (mut store, _) = open(dir.path());
-    fill(&mut store);
-    store.export_fallback().unwrap();
+    let dir = filled_with_fallback();
     let path = dir.path().join("state.fallback");
     let intact = fs::read(&path).unwrap();
     assert!(fallback::check(&path).unwrap().is_some());

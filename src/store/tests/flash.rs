@@ -2,6 +2,14 @@
 
 use super::*;
 
+/// Opens what is there, or the fallback of it because the file is damaged.
+fn reopen(dir: &Path, fall_back: bool) -> (Store, Recovered) {
+    if fall_back {
+        fs::write(dir.join("headwater.redb"), b"").unwrap();
+    }
+    open(dir)
+}
+
 #[test]
 fn what_resembles_itself_is_packed_in_the_file_and_in_the_fallback() {
     let dir = tempfile::tempdir().unwrap();
@@ -25,10 +33,7 @@ fn what_resembles_itself_is_packed_in_the_file_and_in_the_fallback() {
     assert!(fallback.file_bytes < 3_000, "{fallback:?}");
     drop(store);
     for fall_back in [false, true] {
-        if fall_back {
-            fs::write(dir.path().join("headwater.redb"), b"").unwrap();
-        }
-        let (mut store, recovered) = open(dir.path());
+        let (mut store, recovered) = reopen(dir.path(), fall_back);
         for piece in &recovered.base {
             assert_eq!(*piece.unpacked(), *rows, "fallback: {fall_back}");
         }
@@ -60,10 +65,7 @@ fn what_a_quiet_minute_changes_is_packed_tightly_and_comes_back() {
     store.export_fallback().unwrap().unwrap();
     drop(store);
     for fall_back in [false, true] {
-        if fall_back {
-            fs::write(dir.path().join("headwater.redb"), b"").unwrap();
-        }
-        let (_, recovered) = open(dir.path());
+        let (_, recovered) = reopen(dir.path(), fall_back);
         assert_eq!(recovered.deltas, [(1, changed.clone())], "{fall_back}");
     }
 }
